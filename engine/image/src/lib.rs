@@ -1,0 +1,1 @@
+//! OCI images: blobs, layers, tags, archives and registries.

@@ -1,0 +1,1 @@
+//! One container as processes: supervisor, namespaces, mounts, cgroups, exec, logs.

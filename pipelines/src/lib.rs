@@ -1,0 +1,1 @@
+//! The pipeline.yaml model: parse, check, expand, order. No I/O.
