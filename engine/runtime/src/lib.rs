@@ -1,1 +1,25 @@
-//! One container as processes: supervisor, namespaces, mounts, cgroups, exec, logs.
+//! One container as processes: supervisor, namespaces, mounts, cgroups, seccomp, exec, logs.
+//!
+//! A launcher ([`launch`]) starts a supervisor for each container, a small process of its own
+//! (`lighter-supervisor`), which makes the container, outlives the launcher, and is talked to by a [`Client`].
+//! Synchronous throughout.
+
+mod capabilities;
+mod cgroup;
+mod client;
+mod error;
+mod launch;
+pub mod log;
+mod protocol;
+mod seccomp;
+mod setup;
+pub mod spec;
+mod state;
+pub mod supervisor;
+
+pub use capabilities::{Capabilities, UnknownCapability};
+pub use cgroup::Hierarchies;
+pub use client::{Client, ClientError, ExecStreams, Exit, Running, is_alive};
+pub use error::{SetupError, Step};
+pub use launch::{LaunchError, Launcher, Starting, StdStreams};
+pub use state::{State, StateError, Status};

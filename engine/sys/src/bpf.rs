@@ -76,5 +76,7 @@ pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[Instruction]) ->
 fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` starts as the command's part of bpf_attr does and is as long as said; the pointers inside point
     // to memory that outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), std::mem::size_of::<T>()) })
+    check(unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), std::mem::size_of::<T>())
+    })
 }

@@ -23,8 +23,6 @@ impl Namespaces {
     pub const UTS: Self = Self(libc::CLONE_NEWUTS as u64);
     /// System V IPC and POSIX message queues.
     pub const IPC: Self = Self(libc::CLONE_NEWIPC as u64);
-    /// User and group ids, capabilities.
-    pub const USER: Self = Self(libc::CLONE_NEWUSER as u64);
 
     /// Adds `other` to the set.
     #[must_use]
@@ -51,7 +49,11 @@ pub struct Child {
 /// # Errors
 /// `ErrorKind::Other` if this process has more than one thread: another thread might hold a lock (the allocator's,
 /// say) that would stay locked in the child for ever. Otherwise what clone3(2) returns.
-pub fn spawn(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>, main: impl FnOnce() -> i32) -> io::Result<Child> {
+pub fn spawn(
+    namespaces: Namespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+    main: impl FnOnce() -> i32,
+) -> io::Result<Child> {
     if thread_count()? != 1 {
         return Err(io::Error::other("a process with several threads cannot fork a container"));
     }
@@ -96,5 +98,40 @@ fn thread_count() -> io::Result<usize> {
 /// Marks every descriptor from `first` on close-on-exec (close_range(2)).
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: setting a flag on descriptors touches no memory.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+        .map(drop)
+}
+
+/// Closes every descriptor from 3 on but the given ones.
+///
+/// For a child of [`spawn`] that lives on without execve, and so holds copies of all its parent's descriptors. What
+/// the parent's code kept them in must not be used in this process any more.
+pub fn close_inherited_except(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: closing descriptors touches no memory.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
+/// Gives the calling process a cgroup namespace rooted in the cgroups it is in (cgroup_namespaces(7)).
+pub fn unshare_cgroup_namespace() -> io::Result<()> {
+    // SAFETY: of what unshare(2) can part, only a shared descriptor table would matter to memory safety.
+    check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWCGROUP) }).map(drop)
+}
+
+/// Ends the process at once (_exit(2)): nothing is dropped, no handler runs.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: always sound.
+    unsafe { libc::_exit(code) }
 }

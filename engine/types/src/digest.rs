@@ -87,7 +87,14 @@ mod tests {
 
     #[test]
     fn rejects_other_forms() {
-        for bad in ["", "sha256:", "sha256:zz", "sha512:00", &format!("sha256:{}", "0A".repeat(32)), &"00".repeat(32)] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:zz",
+            "sha512:00",
+            &format!("sha256:{}", "0A".repeat(32)),
+            &"00".repeat(32),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -175,7 +175,9 @@ fn split_registry(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some(("index.docker.io", path)) => (DEFAULT_REGISTRY, path),
         Some((first, path))
-            if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.bytes().any(|b| b.is_ascii_uppercase()) =>
         {
             (first, path)
         }
@@ -249,7 +251,9 @@ mod tests {
 
     #[test]
     fn rejects_what_docker_rejects() {
-        for bad in ["", ":", "a:", "a//b", "-a", "a-", "a..b", "a/b:c d", "http://a", "a@sha256:00", "a:.x", "/a"] {
+        for bad in
+            ["", ":", "a:", "a//b", "-a", "a-", "a..b", "a/b:c d", "http://a", "a@sha256:00", "a:.x", "/a"]
+        {
             assert!(bad.parse::<Reference>().is_err(), "{bad}");
         }
         assert_eq!("Foo".parse::<Reference>(), Err(ParseReferenceError::Uppercase("Foo".into())));

@@ -1,0 +1,145 @@
+//! The v1 controllers' files (kernel docs, admin-guide/cgroup-v1).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::devices::Rule;
+use crate::error::{Context, SetupError, Step};
+use crate::spec::Resources;
+
+/// The controllers that a container uses where they are mounted. `cpuset` comes last: it is entered only if asked
+/// for, since a new directory of it takes no process before its CPUs and memory nodes are set.
+pub(super) const CONTROLLERS: [&str; 8] =
+    ["memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio", "cpuset"];
+
+/// The default period of the CPU bandwidth controller, in microseconds.
+const CPU_PERIOD: u64 = 100_000;
+
+pub(super) fn make_dirs(
+    controllers: &BTreeMap<String, PathBuf>,
+    parent: &str,
+    id: &str,
+    resources: &Resources,
+) -> Result<BTreeMap<PathBuf, Vec<String>>, SetupError> {
+    let mut dirs: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    for (name, root) in controllers {
+        if name == "cpuset" && resources.cpuset_cpus.is_none() {
+            continue;
+        }
+        let parent = root.join(parent);
+        let dir = parent.join(id);
+        if name == "cpuset" {
+            make_cpuset(root, &parent, &dir)?;
+        } else if !dirs.contains_key(&dir) {
+            fs::create_dir_all(&dir).step_at(Step::Cgroup, &dir)?;
+        }
+        dirs.entry(dir).or_default().push(name.clone());
+    }
+    Ok(dirs)
+}
+
+/// Makes cpuset directories that inherit CPUs and memory nodes, without which no process may enter.
+fn make_cpuset(root: &Path, parent: &Path, dir: &Path) -> Result<(), SetupError> {
+    for (above, dir) in [(root, parent), (parent, dir)] {
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e).step_at(Step::Cgroup, dir),
+            _ => {}
+        }
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let own = dir.join(file);
+            let set = fs::read_to_string(&own).step_at(Step::Cgroup, &own)?;
+            if set.trim().is_empty() {
+                let inherited =
+                    fs::read_to_string(above.join(file)).step_at(Step::Cgroup, above.join(file))?;
+                fs::write(&own, inherited.trim()).step_at(Step::Cgroup, &own)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn apply(
+    dirs: &BTreeMap<PathBuf, Vec<String>>,
+    resources: &Resources,
+    warnings: &mut Vec<String>,
+) -> Result<(), SetupError> {
+    if let Some(memory) = resources.memory {
+        let dir = controller(dirs, "memory")?;
+        write(&dir.join("memory.limit_in_bytes"), memory)?;
+        let swap = resources.memory_swap.unwrap_or_else(|| memory.saturating_mul(2));
+        let file = dir.join("memory.memsw.limit_in_bytes");
+        if file.exists() {
+            write(&file, swap)?;
+        } else if resources.memory_swap.is_some() {
+            warnings.push("swap is not limited: the kernel does not account it (swapaccount=1)".to_owned());
+        }
+    }
+    if let Some(nano_cpus) = resources.nano_cpus {
+        let dir = controller(dirs, "cpu")?;
+        write(&dir.join("cpu.cfs_period_us"), CPU_PERIOD)?;
+        write(&dir.join("cpu.cfs_quota_us"), nano_cpus.saturating_mul(CPU_PERIOD) / 1_000_000_000)?;
+    }
+    if let Some(shares) = resources.cpu_shares {
+        write(&controller(dirs, "cpu")?.join("cpu.shares"), shares)?;
+    }
+    if let Some(cpus) = &resources.cpuset_cpus {
+        write(&controller(dirs, "cpuset")?.join("cpuset.cpus"), cpus)?;
+    }
+    if let Some(pids) = resources.pids {
+        write(&controller(dirs, "pids")?.join("pids.max"), pids)?;
+    }
+    Ok(())
+}
+
+/// Denies all devices, then allows the listed ones (`devices.deny`, `devices.allow`).
+pub(super) fn allow_devices(dirs: &BTreeMap<PathBuf, Vec<String>>, rules: &[Rule]) -> Result<(), SetupError> {
+    let Ok(dir) = controller(dirs, "devices") else { return Ok(()) };
+    write(&dir.join("devices.deny"), "a")?;
+    let allow = dir.join("devices.allow");
+    rules.iter().try_for_each(|rule| write(&allow, rule))
+}
+
+fn controller<'a>(dirs: &'a BTreeMap<PathBuf, Vec<String>>, name: &str) -> Result<&'a Path, SetupError> {
+    let found = dirs.iter().find(|(_, names)| names.iter().any(|n| n == name));
+    found.map(|(dir, _)| dir.as_path()).ok_or_else(|| {
+        SetupError::Invalid(format!(
+            "cannot set a {name} limit: this host has no {name} cgroup controller mounted"
+        ))
+    })
+}
+
+fn write(path: &Path, value: impl ToString) -> Result<(), SetupError> {
+    fs::write(path, value.to_string()).step_at(Step::CgroupLimit, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_the_limits_where_v1_has_them() {
+        let root = tempfile::tempdir().unwrap();
+        let controllers = ["memory", "cpu", "pids"].map(|n| (n.to_owned(), root.path().join(n))).into();
+        let resources = Resources {
+            memory: Some(1 << 20),
+            nano_cpus: Some(1_500_000_000),
+            pids: Some(7),
+            ..Resources::default()
+        };
+        let dirs = make_dirs(&controllers, "lighter", "id", &resources).unwrap();
+        apply(&dirs, &resources, &mut Vec::new()).unwrap();
+        let read = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
+        assert_eq!(read("memory/lighter/id/memory.limit_in_bytes"), "1048576");
+        assert_eq!(read("cpu/lighter/id/cpu.cfs_quota_us"), "150000");
+        assert_eq!(read("pids/lighter/id/pids.max"), "7");
+    }
+
+    #[test]
+    fn a_limit_without_its_controller_is_refused_by_name() {
+        let error =
+            apply(&BTreeMap::new(), &Resources { pids: Some(1), ..Resources::default() }, &mut Vec::new());
+        assert!(error.unwrap_err().to_string().contains("no pids cgroup controller"));
+    }
+}

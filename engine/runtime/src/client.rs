@@ -1,0 +1,241 @@
+//! Talking to a container's supervisor.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use engine_types::ErrorKind;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::error::SetupError;
+use crate::protocol::{self, Connection, ExecBody, Reply, Request};
+use crate::spec::Process;
+
+pub(crate) const SOCKET_FILE: &str = "ctl.sock";
+pub(crate) const LOCK_FILE: &str = "lock";
+
+/// Whether the container with this run directory has a living supervisor: it holds the lock for as long as it lives.
+pub fn is_alive(run_dir: &Path) -> io::Result<bool> {
+    let lock = match rustix::fs::open(run_dir.join(LOCK_FILE), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+    {
+        Ok(lock) => lock,
+        Err(rustix::io::Errno::NOENT) => return Ok(false),
+        Err(e) => return Err(e.into()),
+    };
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Why a request to a supervisor failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no supervisor: the container does not run.
+    #[error("the container is not running")]
+    NotRunning,
+    /// The process could not be started.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The supervisor will not do it now.
+    #[error("{0}")]
+    Refused(String),
+    /// Talking to the supervisor failed.
+    #[error("talk to the supervisor of {path}")]
+    Connection {
+        /// The run directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl ClientError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotRunning | Self::Refused(_) => ErrorKind::Conflict,
+            Self::Setup(e) => e.kind(),
+            Self::Connection { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code, 128+n if signal n killed it.
+    pub code: i32,
+    /// Whether the kernel killed a process of the container for want of memory.
+    pub oom_killed: bool,
+}
+
+/// Where an exec's standard streams lead.
+#[derive(Debug)]
+pub enum ExecStreams {
+    /// Straight to these: standard input, output, error.
+    Direct([OwnedFd; 3]),
+    /// Through a terminal to this stream socket, both ways.
+    Terminal(OwnedFd),
+}
+
+/// A started process: the container's first one or an exec's. Dropping it leaves the process alone, except the first
+/// process of a tethered container, which is killed.
+#[derive(Debug)]
+pub struct Running {
+    connection: Connection,
+    /// Process id on the host.
+    pub pid: i32,
+    /// What this host could not do, though nobody depends on it.
+    pub warnings: Vec<String>,
+}
+
+impl Running {
+    pub(crate) fn new(connection: Connection, pid: i32, warnings: Vec<String>) -> Self {
+        Self { connection, pid, warnings }
+    }
+
+    /// Blocks until the process has ended; `None` if the supervisor died first. The descriptor ([`AsFd`]) is readable
+    /// when this will not block.
+    pub fn wait(&self) -> io::Result<Option<Exit>> {
+        while let Some((reply, _)) = self.connection.receive()? {
+            if let Reply::Exited { code, oom_killed } = reply {
+                return Ok(Some(Exit { code, oom_killed }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends a signal: to the first process, or to all processes of the exec. No answer is waited for.
+    pub fn signal(&self, number: i32) -> io::Result<()> {
+        self.connection.send(&Request::Signal { number }, &[])
+    }
+
+    /// Sets the size of its terminal. No answer is waited for.
+    pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
+        self.connection.send(&Request::Resize { rows, columns }, &[])
+    }
+}
+
+impl AsFd for Running {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+/// A connection to the supervisor of a running container.
+#[derive(Debug)]
+pub struct Client {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Client {
+    /// Connects to the supervisor of the container with this run directory.
+    pub fn connect(run_dir: &Path) -> Result<Self, ClientError> {
+        let failed = |e: rustix::io::Errno| match e {
+            rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED => ClientError::NotRunning,
+            e => ClientError::Connection { path: run_dir.to_owned(), source: e.into() },
+        };
+        let connect = || {
+            // Through a descriptor, because a socket's address ends at 108 bytes and a run directory may be deep.
+            let dir =
+                rustix::fs::open(run_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET_FILE}", dir.as_raw_fd()))?;
+            let socket = rustix::net::socket_with(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC,
+                None,
+            )?;
+            rustix::net::connect(&socket, &address)?;
+            Ok(socket)
+        };
+        let socket = connect().map_err(failed)?;
+        Ok(Self { connection: Connection::new(socket), path: run_dir.to_owned() })
+    }
+
+    /// Runs a process in the container; returns once its execve has succeeded. `privileged` gives it all capabilities
+    /// and no filter.
+    pub fn exec(
+        self,
+        process: &Process,
+        privileged: bool,
+        streams: ExecStreams,
+    ) -> Result<Running, ClientError> {
+        let body = ExecBody { process: process.clone(), privileged };
+        let body = protocol::write_body(&body).map_err(|e| self.failed(e))?;
+        let passed = match streams {
+            ExecStreams::Direct(streams) => Vec::from(streams),
+            ExecStreams::Terminal(socket) => vec![socket],
+        };
+        let descriptors: Vec<BorrowedFd<'_>> =
+            std::iter::once(body.as_fd()).chain(passed.iter().map(AsFd::as_fd)).collect();
+        match self.request(&Request::Exec, &descriptors)? {
+            Reply::Started { pid, warnings } => Ok(Running::new(self.connection, pid, warnings)),
+            other => Err(self.refused(other)),
+        }
+    }
+
+    /// Sends a signal to the first process.
+    pub fn signal(&self, number: i32) -> Result<(), ClientError> {
+        self.done(&Request::Signal { number }, &[])
+    }
+
+    /// Sets the size of the first process's terminal.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<(), ClientError> {
+        self.done(&Request::Resize { rows, columns }, &[])
+    }
+
+    /// Has the first process's output copied to a stream socket, and its input taken from there. Without a terminal
+    /// the output is framed as Docker's: stream number, three zeros, big-endian length, then the bytes.
+    pub fn attach(&self, stream: BorrowedFd<'_>, output: bool, input: bool) -> Result<(), ClientError> {
+        self.done(&Request::Attach { output, input }, &[stream])
+    }
+
+    /// Blocks until the first process has ended; `None` if the supervisor died first.
+    pub fn wait(&self) -> Result<Option<Exit>, ClientError> {
+        self.connection.send(&Request::Wait, &[]).map_err(|e| self.failed(e))?;
+        loop {
+            match self.connection.receive().map_err(|e| self.failed(e))? {
+                Some((Reply::Exited { code, oom_killed }, _)) => return Ok(Some(Exit { code, oom_killed })),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn done(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), ClientError> {
+        match self.request(request, descriptors)? {
+            Reply::Ok => Ok(()),
+            other => Err(self.refused(other)),
+        }
+    }
+
+    fn request(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Reply, ClientError> {
+        self.connection.send(request, descriptors).map_err(|e| self.failed(e))?;
+        match self.connection.receive().map_err(|e| self.failed(e))? {
+            Some((reply, _)) => Ok(reply),
+            None => Err(ClientError::NotRunning),
+        }
+    }
+
+    fn refused(&self, reply: Reply) -> ClientError {
+        match reply {
+            Reply::Failed(error) => error.into(),
+            Reply::Refused { reason } => ClientError::Refused(reason),
+            Reply::Exited { .. } => ClientError::NotRunning,
+            other => self
+                .failed(io::Error::new(io::ErrorKind::InvalidData, format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> ClientError {
+        if source.kind() == io::ErrorKind::BrokenPipe {
+            return ClientError::NotRunning;
+        }
+        ClientError::Connection { path: self.path.clone(), source }
+    }
+}

@@ -1,0 +1,196 @@
+//! What runs between clone and exec: in the container's first process, and in an exec's.
+//!
+//! Everything here happens in a forked copy of the supervisor, which has one thread, so ordinary Rust is fine. The
+//! process is not dumpable until its execve: nobody inside can read its memory or reach the supervisor's program
+//! through its /proc/<pid>/exe.
+
+mod init;
+mod mounts;
+mod process;
+mod root;
+mod user;
+
+use std::convert::Infallible;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{DumpableBehavior, Signal};
+use rustix::pty::OpenptFlags;
+use rustix::thread::ThreadNameSpaceType;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::{Cgroup, Entry};
+use crate::error::{Context, SetupError, Step};
+use crate::protocol::Connection;
+use crate::seccomp::Filters;
+use crate::spec::{Namespace, Process, Spec};
+
+use process::Launch;
+
+/// From the child to the supervisor. That it said nothing and closed its end means that the program runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromChild {
+    /// The terminal's controlling side is the descriptor beside.
+    Terminal,
+    /// It failed and is about to exit.
+    Failed(SetupError),
+}
+
+/// From the supervisor to the child.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToChild {
+    /// The network stands: run the program.
+    Go,
+}
+
+/// Standard input, output and error; `None` for a terminal, which is opened inside.
+pub(crate) type Streams = Option<[OwnedFd; 3]>;
+
+/// What the first process is made of.
+pub(crate) struct ContainerChild<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) cgroup: &'a Cgroup,
+    pub(crate) entry: Entry,
+    pub(crate) filters: &'a Filters,
+    pub(crate) streams: Streams,
+    pub(crate) supervisor: Connection,
+}
+
+/// What an exec's process is made of.
+pub(crate) struct ExecChild<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) process: &'a Process,
+    /// The container's first process.
+    pub(crate) init: &'a OwnedFd,
+    pub(crate) entry: Entry,
+    pub(crate) filters: &'a Filters,
+    pub(crate) security: &'a crate::spec::Security,
+    pub(crate) streams: Streams,
+    pub(crate) supervisor: Connection,
+}
+
+/// The first process's main function; its value is the exit code if the program never ran.
+pub(crate) fn container_main(child: ContainerChild<'_>) -> i32 {
+    let supervisor = child.supervisor.as_fd().try_clone_to_owned().map(Connection::new);
+    match run_container(child) {
+        Ok(never) => match never {},
+        Err(error) => report(supervisor, error),
+    }
+}
+
+/// An exec's main function.
+pub(crate) fn exec_main(child: ExecChild<'_>) -> i32 {
+    let supervisor = child.supervisor.as_fd().try_clone_to_owned().map(Connection::new);
+    match run_exec(child) {
+        Ok(never) => match never {},
+        Err(error) => report(supervisor, error),
+    }
+}
+
+fn report(supervisor: std::io::Result<Connection>, error: SetupError) -> i32 {
+    let code = error.exit_code();
+    // A supervisor that cannot be reached any more sees the exit code.
+    let _ = supervisor.and_then(|s| s.send(&FromChild::Failed(error), &[]));
+    code
+}
+
+fn run_container(child: ContainerChild<'_>) -> Result<Infallible, SetupError> {
+    let ContainerChild { spec, cgroup, entry, filters, streams, supervisor } = child;
+    shield()?;
+    // The exact permission bits of device nodes and mount points are asked for.
+    rustix::process::umask(Mode::empty());
+    entry.enter().step(Step::Cgroup)?;
+    engine_sys::process::unshare_cgroup_namespace().step(Step::CgroupNamespace)?;
+    set_names(spec)?;
+    mounts::enter_root(spec, cgroup)?;
+    if let Some(adjustment) = spec.resources.oom_score_adj {
+        fs::write("/proc/self/oom_score_adj", adjustment.to_string()).step(Step::OomScore)?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let terminal = streams.is_none();
+    let streams = match streams {
+        Some(streams) => streams,
+        None => open_terminal(&supervisor, true)?,
+    };
+    wait_for_go(&supervisor)?;
+    let launch =
+        Launch { process: &spec.process, security: &spec.security, resources: &spec.resources, filters };
+    if spec.init {
+        return init::run(&launch, streams, terminal, supervisor);
+    }
+    process::connect_stdio(streams, terminal)?;
+    process::execute(&launch)
+}
+
+fn run_exec(child: ExecChild<'_>) -> Result<Infallible, SetupError> {
+    let ExecChild { spec, process, init, entry, filters, security, streams, supervisor } = child;
+    shield()?;
+    entry.enter().step(Step::Cgroup)?;
+    let mut namespaces = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::CONTROL_GROUP;
+    for (own, kind) in [
+        (spec.namespaces.network, ThreadNameSpaceType::NETWORK),
+        (spec.namespaces.uts, ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+        (spec.namespaces.ipc, ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+    ] {
+        if own == Namespace::Private {
+            namespaces |= kind;
+        }
+    }
+    rustix::thread::move_into_thread_name_spaces(init.as_fd(), namespaces).step(Step::JoinNamespaces)?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let terminal = streams.is_none();
+    let streams = match streams {
+        Some(streams) => streams,
+        None => open_terminal(&supervisor, false)?,
+    };
+    process::connect_stdio(streams, terminal)?;
+    process::execute(&Launch { process, security, resources: &spec.resources, filters })
+}
+
+/// Dies with the supervisor, and hides from the container until execve.
+fn shield() -> Result<(), SetupError> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).step(Step::Fork)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(Step::Fork)
+}
+
+fn set_names(spec: &Spec) -> Result<(), SetupError> {
+    if spec.namespaces.uts == Namespace::Host {
+        return Ok(());
+    }
+    if !spec.hostname.is_empty() {
+        rustix::system::sethostname(spec.hostname.as_bytes()).step(Step::Hostname)?;
+    }
+    if !spec.domainname.is_empty() {
+        rustix::system::setdomainname(spec.domainname.as_bytes()).step(Step::Hostname)?;
+    }
+    Ok(())
+}
+
+/// Opens a terminal of the container's own devpts and hands its controlling side to the supervisor.
+fn open_terminal(supervisor: &Connection, console: bool) -> Result<[OwnedFd; 3], SetupError> {
+    let path = Path::new("/dev/pts/ptmx");
+    let open = || {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let controller = rustix::fs::open(path, flags, Mode::empty())?;
+        rustix::pty::unlockpt(&controller)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = rustix::pty::ioctl_tiocgptpeer(&controller, flags)?;
+        supervisor.send(&FromChild::Terminal, &[controller.as_fd()])?;
+        Ok::<_, std::io::Error>(terminal)
+    };
+    let terminal = open().step_at(Step::Terminal, path)?;
+    if console {
+        mounts::bind_console(&terminal)?;
+    }
+    let copy = || terminal.try_clone().step_at(Step::Terminal, path);
+    Ok([copy()?, copy()?, terminal])
+}
+
+fn wait_for_go(supervisor: &Connection) -> Result<(), SetupError> {
+    match supervisor.receive().step(Step::Control)? {
+        Some((ToChild::Go, _)) => Ok(()),
+        None => Err(SetupError::Vanished),
+    }
+}

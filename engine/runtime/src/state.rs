@@ -1,0 +1,113 @@
+//! `state.json`: what became of a container, written by its supervisor, read by anyone.
+//!
+//! The file stands in the container's state directory. It is written aside and renamed, so a reader sees the old or
+//! the new state, never half of one.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "state.json";
+
+/// What became of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Where it is in its life.
+    pub status: Status,
+    /// The first process in the host's PID namespace, while it runs.
+    pub pid: Option<i32>,
+    /// When the first process started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Its exit code, 128+n if signal n killed it.
+    pub exit_code: Option<i32>,
+    /// Whether the kernel killed one of its processes for want of memory.
+    pub oom_killed: bool,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The first process runs, provided that the supervisor does.
+    Running,
+    /// It has ended.
+    Exited,
+}
+
+/// A state file that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Reading or writing failed.
+    #[error("{path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what a supervisor writes.
+    #[error("{path} is damaged")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl State {
+    /// Reads the state of the container with this state directory; `None` if it was never started.
+    pub fn load(state_dir: &Path) -> Result<Option<Self>, StateError> {
+        let path = state_dir.join(FILE);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|source| StateError::Format { path, source })
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StateError::Io { path, source }),
+        }
+    }
+
+    pub(crate) fn store(&self, state_dir: &Path) -> Result<(), StateError> {
+        let path = state_dir.join(FILE);
+        let aside = state_dir.join("state.json.new");
+        let bytes =
+            serde_json::to_vec(self).map_err(|source| StateError::Format { path: path.clone(), source })?;
+        fs::write(&aside, bytes)
+            .and_then(|()| fs::rename(&aside, &path))
+            .map_err(|source| StateError::Io { path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_through_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(State::load(dir.path()).unwrap(), None);
+        let state = State {
+            status: Status::Exited,
+            pid: None,
+            started_at: Some(Timestamp::UNIX_EPOCH),
+            finished_at: Some(Timestamp::UNIX_EPOCH),
+            exit_code: Some(137),
+            oom_killed: true,
+        };
+        state.store(dir.path()).unwrap();
+        assert_eq!(State::load(dir.path()).unwrap(), Some(state));
+    }
+
+    #[test]
+    fn names_a_damaged_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), "{").unwrap();
+        assert!(State::load(dir.path()).unwrap_err().to_string().ends_with("state.json is damaged"));
+    }
+}

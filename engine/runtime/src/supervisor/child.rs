@@ -1,0 +1,141 @@
+//! Making the first process and bringing it to its program.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use engine_sys::process::{Child, Namespaces};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
+
+use super::reap;
+use crate::cgroup::Cgroup;
+use crate::error::{Context, SetupError, Step};
+use crate::protocol::{Connection, Reply, Request};
+use crate::seccomp::Filters;
+use crate::setup::{self, ContainerChild, FromChild, Streams, ToChild};
+use crate::spec::{Namespace, Spec};
+
+/// A first process on its way; killed if dropped.
+pub(super) struct Made {
+    child: Option<Child>,
+    connection: Connection,
+    network: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+}
+
+/// A first process whose program runs.
+pub(super) struct Started {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    /// The terminal's controlling side, where there is one.
+    pub(super) terminal: Option<OwnedFd>,
+}
+
+/// Clones the first process, which sets itself up meanwhile.
+pub(super) fn make(
+    spec: &Spec,
+    cgroup: &Cgroup,
+    filters: &Filters,
+    streams: Streams,
+) -> Result<Made, SetupError> {
+    let (connection, theirs) = Connection::pair().step(Step::Control)?;
+    let entry = cgroup.entry(None)?;
+    let child = engine_sys::process::spawn(namespaces(spec), cgroup.clone_target(), || {
+        setup::container_main(ContainerChild { spec, cgroup, entry, filters, streams, supervisor: theirs })
+    })
+    .step(Step::Clone)?;
+    let pid = child.pid;
+    let mut made = Made { child: Some(child), connection, network: None, terminal: None };
+    if spec.namespaces.network == Namespace::Private {
+        let path = format!("/proc/{pid}/ns/net");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        made.network = Some(rustix::fs::open(&path, flags, Mode::empty()).step_at(Step::Control, &path)?);
+    }
+    Ok(made)
+}
+
+/// Hands the network namespace to the launcher, waits for its word, and lets the program run.
+pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Result<Started, SetupError> {
+    let network = made.network.as_ref().map(AsFd::as_fd);
+    launcher.send(&Reply::NetworkReady, network.as_slice()).step(Step::Control)?;
+    loop {
+        match next(&made.connection, launcher)? {
+            Event::Launcher => match launcher.receive::<Request>().step(Step::Control)? {
+                Some((Request::Proceed, _)) => break,
+                _ => return Err(SetupError::Vanished),
+            },
+            Event::Child => made.hear()?.then_some(()).ok_or(SetupError::Vanished)?,
+        }
+    }
+    made.connection.send(&ToChild::Go, &[]).step(Step::Control)?;
+    while let Event::Child = next(&made.connection, launcher)? {
+        if !made.hear()? {
+            return made.into_started(spec);
+        }
+    }
+    Err(SetupError::Vanished) // the launcher is gone
+}
+
+enum Event {
+    Launcher,
+    Child,
+}
+
+fn next(child: &Connection, launcher: &Connection) -> Result<Event, SetupError> {
+    let mut poll = [PollFd::new(child, PollFlags::IN), PollFd::new(launcher, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, None)).step(Step::Control)?;
+    Ok(if poll[0].revents().is_empty() { Event::Launcher } else { Event::Child })
+}
+
+impl Made {
+    /// Takes a message of the child; false if it has closed its end.
+    fn hear(&mut self) -> Result<bool, SetupError> {
+        match self.connection.receive::<FromChild>().step(Step::Control)? {
+            Some((FromChild::Terminal, descriptors)) => {
+                self.terminal = descriptors.into_iter().next();
+                Ok(true)
+            }
+            Some((FromChild::Failed(error), _)) => Err(error),
+            None => Ok(false),
+        }
+    }
+
+    fn into_started(mut self, spec: &Spec) -> Result<Started, SetupError> {
+        let child = self.child.take().ok_or(SetupError::Vanished)?;
+        if spec.namespaces.pid == Namespace::Private {
+            // Children of this process are born in the container from now on: that is how exec gets there.
+            let pid_namespace = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
+            match rustix::thread::move_into_thread_name_spaces(child.pidfd.as_fd(), pid_namespace) {
+                // It may have ended already; there will be no exec then.
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(e) => return Err(e).step(Step::JoinNamespaces),
+            }
+        }
+        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal: self.terminal.take() })
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(child) = &self.child {
+            // It may have ended by itself.
+            let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
+            let _ = reap(&child.pidfd);
+        }
+    }
+}
+
+fn namespaces(spec: &Spec) -> Namespaces {
+    let mut set = Namespaces::MOUNT;
+    for (mode, namespace) in [
+        (spec.namespaces.network, Namespaces::NET),
+        (spec.namespaces.pid, Namespaces::PID),
+        (spec.namespaces.ipc, Namespaces::IPC),
+        (spec.namespaces.uts, Namespaces::UTS),
+    ] {
+        if mode == Namespace::Private {
+            set = set.with(namespace);
+        }
+    }
+    set
+}

@@ -1,0 +1,243 @@
+//! The supervisor: a process for each running container that makes it, holds what the kernel would otherwise forget
+//! (its namespaces, its terminal, its exit code), serves clients on a socket, and ends with it.
+//!
+//! One thread, one poll loop. It dies with nothing: killed, it takes its container along, because the first process
+//! has PDEATHSIG set and everything else is in that one's PID namespace.
+
+mod child;
+mod exec;
+mod relay;
+mod serve;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use engine_sys::process::Namespaces;
+use engine_types::Paths;
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::cgroup::{Cgroup, Hierarchies};
+use crate::client::{LOCK_FILE, SOCKET_FILE};
+use crate::error::{Context, SetupError, Step};
+use crate::log::Writer;
+use crate::protocol::{self, Connection, LaunchIo, Reply, Request};
+use crate::seccomp::Filters;
+use crate::setup::Streams;
+use crate::spec::{LogConfig, Spec};
+use crate::state::{State, Status};
+
+use relay::Relay;
+use serve::Server;
+
+/// The most connections that wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// The main function of the supervisor's program: standard input is the connection to the launcher.
+///
+/// Forks at once, so that the launcher's child ends and the supervisor has no parent to wait for it.
+pub fn main() -> ExitCode {
+    match engine_sys::process::spawn(Namespaces::default(), None, || i32::from(run().is_err())) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn run() -> io::Result<()> {
+    rustix::process::setsid()?;
+    let launcher = Connection::new(io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    let Some((Request::Launch { io }, mut descriptors)) = launcher.receive()? else { return Ok(()) };
+    if descriptors.is_empty() {
+        return Ok(());
+    }
+    let spec: Spec = protocol::read_body(descriptors.remove(0))?;
+    match supervise(&spec, io, descriptors, &launcher) {
+        Ok(()) => Ok(()),
+        Err(error) => launcher.send(&Reply::Failed(error), &[]),
+    }
+}
+
+/// Makes the container and looks after it to its end. An error is one of the set-up; everything is undone then.
+fn supervise(
+    spec: &Spec,
+    io: LaunchIo,
+    passed: Vec<OwnedFd>,
+    launcher: &Connection,
+) -> Result<(), SetupError> {
+    if spec.user_namespace.is_some() {
+        // The layers would have to be mounted with shifted ids as well.
+        return Err(SetupError::Invalid("a private user namespace is not supported".to_owned()));
+    }
+    let _lock = take_lock(spec)?;
+    let listener = listen(spec)?;
+    let hierarchies = Hierarchies::detect(&Paths::host("", "")).step(Step::Cgroup)?;
+    let mut warnings = Vec::new();
+    let id = spec.id.to_string();
+    let cgroup = Cgroup::create(
+        &hierarchies,
+        &spec.cgroup_parent,
+        &id,
+        &spec.resources,
+        &spec.security,
+        &mut warnings,
+    )?;
+    let filters = Filters::compile(&spec.security)?;
+    let (streams, relay) = connect(spec, io, passed)?;
+    let made = child::make(spec, &cgroup, &filters, streams)?;
+    let started = child::start(made, launcher, spec)?;
+    let relay = match (relay, started.terminal) {
+        (Wiring::Relay(relay), _) => Some(relay),
+        (Wiring::Terminal { log, client }, Some(controller)) => {
+            Some(terminal_relay(controller, log, client)?)
+        }
+        _ => None,
+    };
+    let started_at = Timestamp::now();
+    let running = State {
+        status: Status::Running,
+        pid: Some(started.pid),
+        started_at: Some(started_at),
+        finished_at: None,
+        exit_code: None,
+        oom_killed: false,
+    };
+    running.store(&spec.state_dir).map_err(|e| SetupError::Invalid(e.to_string()))?;
+    launcher.send(&Reply::Started { pid: started.pid, warnings }, &[]).step(Step::Control)?;
+    let launcher = launcher.as_fd().try_clone_to_owned().map(Connection::new).step(Step::Control)?;
+    let server = Server::new(spec, cgroup, filters, listener, started.pidfd, relay, launcher)?;
+    server.run(&running)
+}
+
+/// Held as long as the supervisor lives, which is how others learn that it does.
+fn take_lock(spec: &Spec) -> Result<OwnedFd, SetupError> {
+    let path = spec.run_dir.join(LOCK_FILE);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).step_at(Step::Control, &path)?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).step_at(Step::Control, &path)?;
+    Ok(lock)
+}
+
+fn listen(spec: &Spec) -> Result<OwnedFd, SetupError> {
+    let path = spec.run_dir.join(SOCKET_FILE);
+    let listen = || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        // A socket file of an earlier life, whose lock this supervisor now holds.
+        match rustix::fs::unlink(&path) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(e) => return Err(e),
+        }
+        // A socket's address ends at 108 bytes; the directory may be deep.
+        rustix::process::chdir(&spec.run_dir)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(SOCKET_FILE)?)?;
+        rustix::process::chdir("/")?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(socket)
+    };
+    listen().step_at(Step::Socket, &path)
+}
+
+/// What stands on the supervisor's side of the streams.
+enum Wiring {
+    /// Nothing: the streams are the launcher's.
+    None,
+    /// Pipes.
+    Relay(Relay),
+    /// A terminal, once the container has opened one.
+    Terminal { log: Option<LogConfig>, client: Option<OwnedFd> },
+}
+
+fn connect(spec: &Spec, io: LaunchIo, mut passed: Vec<OwnedFd>) -> Result<(Streams, Wiring), SetupError> {
+    if io == LaunchIo::Direct {
+        let streams =
+            passed.try_into().map_err(|_| SetupError::Invalid("three streams are expected".to_owned()))?;
+        return Ok((Some(streams), Wiring::None));
+    }
+    let client = passed.pop();
+    if spec.process.terminal {
+        return Ok((None, Wiring::Terminal { log: spec.log.clone(), client }));
+    }
+    let make = || {
+        use rustix::pipe::{PipeFlags, pipe_with};
+        let (stdout, stdout_in) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, stderr_in) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stdin, input) = if spec.process.stdin {
+            let (stdin, input) = pipe_with(PipeFlags::CLOEXEC)?;
+            (stdin, Some(input))
+        } else {
+            (File::open("/dev/null")?.into(), None)
+        };
+        let log = spec.log.clone().map(Writer::open).transpose()?;
+        let mut relay = Relay::pipes(stdout, stderr, input, log)?;
+        if let Some(client) = client {
+            relay.attach(client, true, spec.process.stdin)?;
+        }
+        Ok::<_, io::Error>((Some([stdin, stdout_in, stderr_in]), Wiring::Relay(relay)))
+    };
+    make().step(Step::Stdio)
+}
+
+fn terminal_relay(
+    controller: OwnedFd,
+    log: Option<LogConfig>,
+    client: Option<OwnedFd>,
+) -> Result<Relay, SetupError> {
+    let log = log.map(Writer::open).transpose().step(Step::Log)?;
+    let make = || {
+        let mut relay = Relay::terminal(controller, log)?;
+        if let Some(client) = client {
+            relay.attach(client, true, true)?;
+        }
+        Ok::<_, io::Error>(relay)
+    };
+    make().step(Step::Terminal)
+}
+
+/// What becomes of a container at its end.
+fn exited(state: &State, code: i32, oom_killed: bool) -> State {
+    State {
+        status: Status::Exited,
+        pid: None,
+        finished_at: Some(Timestamp::now()),
+        exit_code: Some(code),
+        oom_killed,
+        ..state.clone()
+    }
+}
+
+/// Builds the reply that tells of an end.
+fn exit_reply(code: i32, oom_killed: bool) -> Reply {
+    Reply::Exited { code, oom_killed }
+}
+
+/// The exit code of an ended child, by its pidfd.
+fn reap(pidfd: &OwnedFd) -> io::Result<i32> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
+    Ok(status.map_or(255, |s| {
+        s.exit_status().or_else(|| s.terminating_signal().map(|signal| 128 + signal)).unwrap_or(255)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_keeps_the_start() {
+        let running = State {
+            status: Status::Running,
+            pid: Some(7),
+            started_at: Some(Timestamp::UNIX_EPOCH),
+            finished_at: None,
+            exit_code: None,
+            oom_killed: false,
+        };
+        let ended = exited(&running, 137, true);
+        assert_eq!((ended.pid, ended.exit_code, ended.started_at), (None, Some(137), running.started_at));
+    }
+}

@@ -1,0 +1,289 @@
+//! The poll loop over a running container: its end, its output, its clients, its execs.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::Signal;
+
+use super::exec::{Exec, Progress, Target};
+use super::relay::{self, Relay};
+use super::{exit_reply, exited, reap};
+use crate::cgroup::Cgroup;
+use crate::error::{Context, SetupError, Step};
+use crate::protocol::{self, Connection, Reply, Request};
+use crate::seccomp::Filters;
+use crate::spec::Spec;
+use crate::state::State;
+
+/// The most clients at once; further ones wait in the socket's backlog.
+const CLIENTS_MAX: usize = 256;
+/// The launcher's place among the clients.
+const LAUNCHER: u64 = 0;
+
+pub(super) struct Server<'a> {
+    spec: &'a Spec,
+    cgroup: Cgroup,
+    filters: Filters,
+    listener: OwnedFd,
+    init: OwnedFd,
+    relay: Option<Relay>,
+    clients: BTreeMap<u64, Client>,
+    execs: BTreeMap<u64, Exec>,
+    /// The last number given to a client or an exec.
+    last: u64,
+}
+
+struct Client {
+    connection: Connection,
+    /// Wants to know of the first process's end.
+    waits: bool,
+    /// The exec that it started.
+    exec: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Token {
+    Init,
+    Listener,
+    Client(u64),
+    Relay(relay::Ready),
+    ExecStarting(u64),
+    ExecEnded(u64),
+    ExecRelay(u64, relay::Ready),
+}
+
+impl<'a> Server<'a> {
+    pub(super) fn new(
+        spec: &'a Spec,
+        cgroup: Cgroup,
+        filters: Filters,
+        listener: OwnedFd,
+        init: OwnedFd,
+        relay: Option<Relay>,
+        launcher: Connection,
+    ) -> Result<Self, SetupError> {
+        let launcher = Client { connection: launcher, waits: true, exec: None };
+        let clients = BTreeMap::from([(LAUNCHER, launcher)]);
+        Ok(Self {
+            spec,
+            cgroup,
+            filters,
+            listener,
+            init,
+            relay,
+            clients,
+            execs: BTreeMap::new(),
+            last: LAUNCHER,
+        })
+    }
+
+    /// Serves until the first process has ended, then tells everyone and cleans up.
+    pub(super) fn run(mut self, running: &State) -> Result<(), SetupError> {
+        loop {
+            for token in self.wait()? {
+                match token {
+                    Token::Init => return self.finish(running),
+                    Token::Listener => self.accept(),
+                    Token::Client(number) => self.hear(number),
+                    Token::Relay(ready) => {
+                        if let Some(relay) = &mut self.relay {
+                            relay.handle(ready);
+                        }
+                    }
+                    Token::ExecStarting(number) => self.exec_progress(number),
+                    Token::ExecEnded(number) => self.exec_ended(number),
+                    Token::ExecRelay(number, ready) => {
+                        if let Some(relay) = self.execs.get_mut(&number).and_then(|exec| exec.relay.as_mut())
+                        {
+                            relay.handle(ready);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Blocks until something is ready.
+    fn wait(&self) -> Result<Vec<Token>, SetupError> {
+        let interests = self.interests();
+        let mut poll: Vec<PollFd<'_>> =
+            interests.iter().map(|(fd, flags, _)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, None)).step(Step::Control)?;
+        let ready = poll.iter().zip(&interests).filter(|(fd, _)| !fd.revents().is_empty());
+        Ok(ready.map(|(_, (_, _, token))| *token).collect())
+    }
+
+    fn interests(&self) -> Vec<(BorrowedFd<'_>, PollFlags, Token)> {
+        let mut out = vec![(self.init.as_fd(), PollFlags::IN, Token::Init)];
+        if self.clients.len() < CLIENTS_MAX {
+            out.push((self.listener.as_fd(), PollFlags::IN, Token::Listener));
+        }
+        out.extend(
+            self.clients.iter().map(|(&n, c)| (c.connection.as_fd(), PollFlags::IN, Token::Client(n))),
+        );
+        let relay = self.relay.iter().flat_map(Relay::interests);
+        out.extend(relay.map(|(fd, flags, ready)| (fd, flags, Token::Relay(ready))));
+        for (&number, exec) in &self.execs {
+            match &exec.starting {
+                Some(starting) => out.push((starting.as_fd(), PollFlags::IN, Token::ExecStarting(number))),
+                None => out.push((exec.pidfd.as_fd(), PollFlags::IN, Token::ExecEnded(number))),
+            }
+            let relay = exec.relay.iter().flat_map(Relay::interests);
+            out.extend(relay.map(|(fd, flags, ready)| (fd, flags, Token::ExecRelay(number, ready))));
+        }
+        out
+    }
+
+    fn accept(&mut self) {
+        let accepted = rustix::net::accept_with(&self.listener, rustix::net::SocketFlags::CLOEXEC);
+        // A client that gave up in between is no error.
+        if let Ok(socket) = accepted {
+            let client = Client { connection: Connection::new(socket), waits: false, exec: None };
+            self.last += 1;
+            self.clients.insert(self.last, client);
+        }
+    }
+
+    /// Takes one request. A client that closed its end, or sent what cannot be read, is dropped.
+    fn hear(&mut self, number: u64) {
+        let Some(client) = self.clients.get(&number) else { return };
+        match client.connection.receive::<Request>() {
+            Ok(Some((request, descriptors))) => {
+                if let Some(reply) = self.answer(number, request, descriptors) {
+                    self.reply(number, &reply);
+                }
+            }
+            Ok(None) | Err(_) => {
+                self.clients.remove(&number);
+                if number == LAUNCHER && self.spec.tether {
+                    let _ = self.signal_init(Signal::KILL.as_raw()); // the poll loop sees the end either way
+                }
+            }
+        }
+    }
+
+    /// Does what is asked; the reply, if it is due now.
+    fn answer(&mut self, number: u64, request: Request, mut descriptors: Vec<OwnedFd>) -> Option<Reply> {
+        let exec = self.clients.get(&number)?.exec;
+        // The first process's launcher and an exec's owner read nothing but the end.
+        let quiet = exec.is_some() || number == LAUNCHER;
+        let result = match request {
+            Request::Signal { number: signal } => match exec {
+                // An exec that has ended needs no signal.
+                Some(exec) => self.execs.get(&exec).map_or(Ok(()), |exec| exec.signal(signal)),
+                None => self.signal_init(signal),
+            },
+            Request::Resize { rows, columns } => {
+                let relay = match exec {
+                    Some(exec) => self.execs.get(&exec).and_then(|exec| exec.relay.as_ref()),
+                    None => self.relay.as_ref(),
+                };
+                relay.map_or(Ok(()), |relay| relay.resize(rows, columns))
+            }
+            Request::Attach { output, input } => match (&mut self.relay, descriptors.pop()) {
+                (Some(relay), Some(socket)) => relay.attach(socket, output, input),
+                _ => return Some(refused("its standard streams were given to whoever started it")),
+            },
+            Request::Wait => {
+                self.clients.get_mut(&number)?.waits = true;
+                return None;
+            }
+            Request::Exec if !quiet => return self.exec(number, descriptors),
+            Request::Exec | Request::Launch { .. } | Request::Proceed => {
+                return Some(refused("this connection is for something else"));
+            }
+        };
+        if quiet {
+            return None;
+        }
+        Some(result.map_or_else(|e| Reply::Refused { reason: e.to_string() }, |()| Reply::Ok))
+    }
+
+    fn exec(&mut self, number: u64, mut descriptors: Vec<OwnedFd>) -> Option<Reply> {
+        if descriptors.is_empty() {
+            return Some(refused("no process was passed"));
+        }
+        let body = match protocol::read_body(descriptors.remove(0)) {
+            Ok(body) => body,
+            Err(e) => return Some(refused(&e.to_string())),
+        };
+        let target =
+            Target { spec: self.spec, cgroup: &self.cgroup, filters: &self.filters, init: &self.init };
+        match Exec::spawn(&target, number, number, &body, descriptors) {
+            Ok(exec) => {
+                self.execs.insert(number, exec);
+                self.clients.get_mut(&number)?.exec = Some(number);
+                None
+            }
+            Err(error) => Some(Reply::Failed(error)),
+        }
+    }
+
+    fn exec_progress(&mut self, number: u64) {
+        let Some(exec) = self.execs.get_mut(&number) else { return };
+        let client = exec.client;
+        match exec.hear() {
+            Progress::Pending => {}
+            Progress::Started => {
+                let reply = Reply::Started { pid: exec.pid, warnings: Vec::new() };
+                self.reply(client, &reply);
+            }
+            Progress::Failed(error) => {
+                let _ = reap(&exec.pidfd); // it exits right after having failed
+                self.execs.remove(&number);
+                if let Some(client) = self.clients.get_mut(&client) {
+                    client.exec = None;
+                }
+                self.reply(client, &Reply::Failed(error));
+            }
+        }
+    }
+
+    fn exec_ended(&mut self, number: u64) {
+        let Some(exec) = self.execs.remove(&number) else { return };
+        let code = reap(&exec.pidfd).unwrap_or(255);
+        if let Some(relay) = exec.relay {
+            relay.finish();
+        }
+        self.reply(exec.client, &exit_reply(code, self.cgroup.oom_killed()));
+    }
+
+    fn signal_init(&self, number: i32) -> std::io::Result<()> {
+        let signal = Signal::from_named_raw(number).ok_or(std::io::ErrorKind::InvalidInput)?;
+        Ok(rustix::process::pidfd_send_signal(&self.init, signal)?)
+    }
+
+    fn reply(&mut self, number: u64, reply: &Reply) {
+        if self.clients.get(&number).is_some_and(|client| client.connection.send(reply, &[]).is_err()) {
+            self.clients.remove(&number);
+        }
+    }
+
+    /// The first process has ended: the kernel has killed what was in its PID namespace, the cgroup has the rest.
+    fn finish(mut self, running: &State) -> Result<(), SetupError> {
+        let code = reap(&self.init).step(Step::Control)?;
+        let oom_killed = self.cgroup.oom_killed();
+        // Without a PID namespace of its own the container may have left processes; what cannot be killed now is
+        // swept when the engine is opened next.
+        let _ = self.cgroup.kill();
+        for number in self.execs.keys().copied().collect::<Vec<_>>() {
+            self.exec_ended(number);
+        }
+        if let Some(relay) = self.relay.take() {
+            relay.finish();
+        }
+        let stored = exited(running, code, oom_killed).store(&self.spec.state_dir);
+        let Self { cgroup, clients, listener, .. } = self;
+        drop(cgroup);
+        drop(listener);
+        for client in clients.values().filter(|client| client.waits) {
+            let _ = client.connection.send(&exit_reply(code, oom_killed), &[]); // who is gone need not know
+        }
+        stored.map_err(|e| SetupError::Invalid(e.to_string()))
+    }
+}
+
+fn refused(reason: &str) -> Reply {
+    Reply::Refused { reason: reason.to_owned() }
+}
