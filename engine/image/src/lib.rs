@@ -1,1 +1,18 @@
 //! OCI images: blobs, layers, tags, archives and registries.
+//!
+//! [`ImageStore`] keeps images on disk; [`archive`] unpacks and packs tar archives for anyone who handles foreign
+//! ones. Nothing here starts a process or mounts anything. All but [`ImageStore::pull`] blocks.
+
+pub mod archive;
+mod config;
+mod manifest;
+mod registry;
+mod store;
+
+pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
+pub use manifest::{Descriptor, Platform};
+pub use registry::{Credentials, PullError, PullEvent, PullOptions, Registries};
+pub use store::{
+    ArchiveFormat, ChainId, DiffId, Hashed, Hold, Image, ImageStore, ImageSummary, Layer, LayerRef,
+    LoadError, Loaded, Reclaimed, SaveError, StagedLayer, StoreError,
+};
