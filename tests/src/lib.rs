@@ -1,0 +1,1 @@
+//! The suites are in the folders beside; this crate itself is empty.
