@@ -341,7 +341,11 @@ impl Pull<'_> {
                 (self.progress)(PullEvent::LayerExists { blob });
                 return Ok(false);
             }
-            Fetched::BlobOnly => false,
+            Fetched::BlobOnly => {
+                let (store, layer) = (self.store.clone(), layer.clone());
+                blocking(move || store.set_layer_blob(layer.chain_id, &layer.blob)).await?;
+                false
+            }
             Fetched::New(ingested) => {
                 let store = self.store.clone();
                 blocking(move || store.place(*ingested, parent)).await?;
