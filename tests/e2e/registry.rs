@@ -332,18 +332,30 @@ async fn takes_the_image_for_this_machine_out_of_an_index() {
     assert!(error.to_string().starts_with(&expected), "{error}");
 }
 
-/// Passes connections on and cuts each after so many bytes of answer.
-fn cutting_proxy(upstream: SocketAddr, cut_after: u64) -> (SocketAddr, Arc<AtomicUsize>) {
+/// Passes connections on and cuts each, counted from 1, after so many bytes of answer. Without `ranges` it hides the
+/// client's wish for a part, as a registry that knows none would.
+fn cutting_proxy(
+    upstream: SocketAddr,
+    cut_after: impl Fn(u64) -> u64 + Send + 'static,
+    ranges: bool,
+) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let cuts = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&cuts);
     std::thread::spawn(move || {
-        for client in listener.incoming() {
+        for (number, client) in (1..).zip(listener.incoming()) {
+            let cut_after = cut_after(number);
             let client = client.unwrap();
             let server = TcpStream::connect(upstream).unwrap();
             let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            std::thread::spawn(move || io::copy(&mut from_client, &mut to_server));
+            std::thread::spawn(move || {
+                if ranges {
+                    _ = io::copy(&mut from_client, &mut to_server);
+                } else {
+                    pass_without_ranges(from_client, &to_server);
+                }
+            });
             let counter = Arc::clone(&counter);
             std::thread::spawn(move || {
                 let passed = io::copy(&mut (&server).take(cut_after), &mut &client);
@@ -358,11 +370,24 @@ fn cutting_proxy(upstream: SocketAddr, cut_after: u64) -> (SocketAddr, Arc<Atomi
     (address, cuts)
 }
 
+fn pass_without_ranges(from: TcpStream, mut to: &TcpStream) {
+    for line in BufReader::new(from).split(b'\n') {
+        let Ok(mut line) = line else { return };
+        if line.to_ascii_lowercase().starts_with(b"range:") {
+            line.splice(.."range".len(), *b"x-none");
+        }
+        line.push(b'\n');
+        if to.write_all(&line).is_err() {
+            return;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn resumes_where_the_connection_broke() {
     let (registry, sample) = (Registry::start(false), Sample::new());
     registry.push(&sample.archive(), "app:1", &[]);
-    let (proxy, cuts) = cutting_proxy(registry.address, CUT_AFTER_BYTES);
+    let (proxy, cuts) = cutting_proxy(registry.address, |_| CUT_AFTER_BYTES, true);
     let target = Store::new();
     let (image, events) = pull(&target.store, &name_at(proxy, "app:1"), Registries::default()).await;
     sample.check(&target.store, &image.unwrap());
@@ -374,10 +399,71 @@ async fn resumes_where_the_connection_broke() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn starts_over_where_the_registry_knows_no_ranges() {
+    let (registry, sample) = (Registry::start(false), Sample::new());
+    registry.push(&sample.archive(), "app:1", &[]);
+    let (proxy, cuts) = cutting_proxy(registry.address, |number| number * CUT_AFTER_BYTES, false);
+    let target = Store::new();
+    let (image, events) = pull(&target.store, &name_at(proxy, "app:1"), Registries::default()).await;
+    sample.check(&target.store, &image.unwrap());
+    assert!(cuts.load(Ordering::Relaxed) > 0, "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulled_over_what_was_built_here_it_is_saved_as_the_registry_has_it() {
+    let (registry, sample) = (Registry::start(false), Sample::new());
+    registry.push(&sample.archive(), "app:1", &["--format=oci"]);
+    let store = &sample.source.store;
+    let (image, events) = pull(store, &registry.name("app:1"), Registries::default()).await;
+    let Some(PullEvent::Done { digest, up_to_date: true }) = events.last() else { panic!("{events:?}") };
+    let path = sample.dir.path().join("oci.tar");
+    let names = vec![registry.name("app:1")];
+    store.save(&[(image.unwrap(), names)], File::create(&path).unwrap(), ArchiveFormat::Oci).unwrap();
+    let output = Command::new("skopeo")
+        .args(["--insecure-policy", "inspect", "--format", "{{.Digest}}"])
+        .arg(format!("oci-archive:{}", path.display()))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), digest.to_string(), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_may_have_one_layer_twice_and_a_damaged_blob_is_fetched_again() {
+    let (registry, sample) = (Registry::start(false), Sample::new());
+    let store = &sample.source.store;
+    let mut config = sample.image.config.clone();
+    let mut parent = sample.image.layers[1].chain_id;
+    for _ in 0..2 {
+        let staged = store.stage().unwrap();
+        let hashed = staged.hash().unwrap();
+        parent = store.adopt(staged, Some(parent), hashed).unwrap().chain_id;
+        config.rootfs.diff_ids.push(hashed.diff_id);
+    }
+    let image = store.put_image(&config).unwrap();
+    let archive = sample.dir.path().join("twice.tar");
+    let names = vec!["twice:1".parse().unwrap()];
+    store.save(&[(image.clone(), names)], File::create(&archive).unwrap(), ArchiveFormat::Docker).unwrap();
+    registry.push(&archive, "twice:1", &[]);
+    let target = Store::new();
+    let pulled = pull(&target.store, &registry.name("twice:1"), Registries::default()).await.0.unwrap();
+    assert_eq!((pulled.id, pulled.layers.len()), (image.id, 4));
+
+    // The layers are gone but for their blobs, and the largest of those is damaged.
+    let images = target.dir.path().join("images");
+    fs::remove_dir_all(images.join("layers")).unwrap();
+    fs::create_dir(images.join("layers")).unwrap();
+    let blob = pulled.layers[0].blob.as_ref().unwrap();
+    fs::write(images.join("blobs/sha256").join(blob.digest.hex()), "damaged").unwrap();
+    let again = pull(&target.store, &registry.name("twice:1"), Registries::default()).await.0.unwrap();
+    assert_eq!(again, pulled);
+    assert_eq!(tree(&target.store.layer_dirs(&again)[3]), tree(&sample.dir.path().join("rootfs")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gives_up_on_a_connection_that_always_breaks() {
     let (registry, sample) = (Registry::start(false), Sample::new());
     registry.push(&sample.archive(), "app:1", &[]);
-    let (proxy, _) = cutting_proxy(registry.address, 10);
+    let (proxy, _) = cutting_proxy(registry.address, |_| 10, true);
     let target = Store::new();
     let (image, _) = pull(&target.store, &name_at(proxy, "app:1"), Registries::default()).await;
     let error = image.unwrap_err();
