@@ -1,4 +1,4 @@
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Cursor, Read};
 
 /// How the bytes of an archive are compressed, told by their first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Compression {
 
 /// Bytes read from the source at once.
 const BUFFER_BYTES: usize = 128 * 1024;
+/// The longest magic number, xz's.
+const MAGIC_BYTES: u64 = 6;
 
 impl Compression {
     /// Tells the compression by the first bytes of a stream; six are enough.
@@ -39,8 +41,9 @@ impl Compression {
 /// # Errors
 /// Those of reading the first bytes; bad compressed data shows while reading.
 pub fn decompress<'a>(source: impl Read + Send + 'a) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
-    let mut source = BufReader::with_capacity(BUFFER_BYTES, source);
-    let compression = Compression::detect(peek(&mut source)?);
+    let (start, source) = peek(source)?;
+    let compression = Compression::detect(&start);
+    let source = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(source));
     let reader: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
@@ -51,8 +54,40 @@ pub fn decompress<'a>(source: impl Read + Send + 'a) -> io::Result<(Compression,
     Ok((compression, reader))
 }
 
-/// The first bytes, without consuming them. A first read shorter than a magic number is taken as it is: the
-/// sources are files and large network buffers, where only an empty or hopeless stream is that short.
-fn peek(source: &mut impl BufRead) -> io::Result<&[u8]> {
-    source.fill_buf()
+/// Reads the first bytes, however small the pieces are in which a network delivers them.
+fn peek<R: Read>(mut source: R) -> io::Result<(Vec<u8>, R)> {
+    let mut start = Vec::with_capacity(MAGIC_BYTES as usize);
+    (&mut source).take(MAGIC_BYTES).read_to_end(&mut start)?;
+    Ok((start, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte a read, as the first packet after a broken connection may.
+    struct OneByOne<R>(R);
+
+    impl<R: Read> Read for OneByOne<R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let one = buffer.len().min(1);
+            self.0.read(&mut buffer[..one])
+        }
+    }
+
+    #[test]
+    fn detects_what_arrives_byte_by_byte() {
+        let zstd = zstd::encode_all(&b"text"[..], 1).unwrap();
+        let (compression, mut reader) = decompress(OneByOne(&zstd[..])).unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!((compression, text.as_str()), (Compression::Zstd, "text"));
+    }
+
+    #[test]
+    fn knows_skippable_frames_and_short_streams() {
+        assert_eq!(Compression::detect(&[0x5a, 0x2a, 0x4d, 0x18, 0, 0]), Compression::Zstd);
+        assert_eq!(Compression::detect(b""), Compression::None);
+        assert_eq!(Compression::detect(&[0x1f]), Compression::None);
+    }
 }

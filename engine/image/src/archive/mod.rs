@@ -7,13 +7,15 @@
 
 mod compression;
 mod dest;
+mod error;
 mod pack;
 mod reader;
 mod unpack;
 
 pub use compression::{Compression, decompress};
+pub use error::UnpackError;
 pub use pack::{PackError, PackOptions, Packed, Packer, pack};
-pub use unpack::{Limits, Owner, UnpackError, UnpackOptions, Unpacked, unpack, unpack_into};
+pub use unpack::{Limits, Owner, UnpackOptions, Unpacked, unpack, unpack_into};
 
 /// What happens to whiteouts, the markers by which a layer deletes what lies in the layers below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,5 +47,7 @@ fn is_portable_xattr(name: &[u8]) -> bool {
     kept && !overlay
 }
 
+#[cfg(test)]
+pub(crate) mod random_tree;
 #[cfg(test)]
 mod tests;

@@ -298,12 +298,9 @@ impl Pull<'_> {
             if unpacked {
                 return Ok(Fetched::Existing);
             }
-            let (store, diff_id) = (self.store.clone(), layer.diff_id);
-            let ingested = blocking(move || {
-                let _alive = alive;
-                store.ingest_blob(blob, diff_id)
-            });
-            return Ok(Fetched::New(Box::new(ingested.await?)));
+            if let Some(ingested) = self.unpack_blob(layer, alive.clone()).await? {
+                return Ok(Fetched::New(Box::new(ingested)));
+            }
         }
         (self.progress)(PullEvent::LayerStarted { blob, size: layer.blob.size });
         let (sender, receiver) = mpsc::channel(PIECES_WAITING);
@@ -329,6 +326,25 @@ impl Pull<'_> {
         }
     }
 
+    /// Unpacks a blob that is here already; a damaged one is removed instead, to be downloaded again.
+    async fn unpack_blob(
+        &self,
+        layer: &Wanted,
+        alive: mpsc::Sender<Infallible>,
+    ) -> Result<Option<Ingested>, PullError> {
+        let (store, blob, diff_id) = (self.store.clone(), layer.blob.digest, layer.diff_id);
+        let ingested = blocking(move || {
+            let _alive = alive;
+            match store.ingest_blob(blob, diff_id) {
+                Err(StoreError::Digest { expected, .. }) if expected == blob => {
+                    store.discard_blob(blob).map(|()| None)
+                }
+                other => other.map(Some),
+            }
+        });
+        Ok(ingested.await?)
+    }
+
     async fn place(
         &self,
         layer: &Wanted,
@@ -341,7 +357,11 @@ impl Pull<'_> {
                 (self.progress)(PullEvent::LayerExists { blob });
                 return Ok(false);
             }
-            Fetched::BlobOnly => false,
+            Fetched::BlobOnly => {
+                let (store, layer) = (self.store.clone(), layer.clone());
+                blocking(move || store.set_layer_blob(layer.chain_id, &layer.blob)).await?;
+                false
+            }
             Fetched::New(ingested) => {
                 let store = self.store.clone();
                 blocking(move || store.place(*ingested, parent)).await?;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-use super::collect::move_into;
+use super::collect::{Reclaimed, move_into};
 use super::error::{StoreError, at};
 use super::images::ImageRecord;
 use super::layers::LayerRecord;
@@ -63,6 +63,7 @@ impl ImageStore {
         let trash = StagedDir::create(self.root())?;
         self.check_layers(&trash)?;
         self.drop_broken_images(&trash)?;
+        self.drop_unknown_blobs(&trash)?;
         write_file(self.root(), &marker, self.0.boot.as_bytes())
     }
 
@@ -92,6 +93,16 @@ impl ImageStore {
     fn unpack_again(&self, record: &LayerRecord) -> Option<(StagedDir, LayerRecord)> {
         let ingested = self.ingest_blob(record.blob.as_ref()?.digest, record.diff_id).ok()?;
         Some((ingested.into_staged(), LayerRecord { boot: self.0.boot.clone(), ..record.clone() }))
+    }
+
+    /// A blob that no image and no layer vouches for may be torn, and would be taken for whole by the next pull.
+    fn drop_unknown_blobs(&self, trash: &StagedDir) -> Result<(), StoreError> {
+        let (_, mut known) = self.needed_by_images(&HashSet::new())?;
+        for name in names_in(&self.path("layers"))? {
+            let record: LayerRecord = read_record(&self.path("layers").join(name).join("layer.json"))?;
+            known.extend(record.blob.map(|blob| blob.digest));
+        }
+        self.remove_blobs(&known, trash, &mut Reclaimed::default())
     }
 
     fn drop_broken_images(&self, trash: &StagedDir) -> Result<(), StoreError> {

@@ -50,21 +50,33 @@ impl ImageStore {
             reclaimed.bytes += record.map_or(0, |record| record.file_bytes);
             move_into(&trash, &path)?;
         }
-        let blobs_dir = self.path("blobs/sha256");
-        for name in names_in(&blobs_dir)? {
-            if parse_hex(&name).is_some_and(|digest| blobs.contains(&digest)) {
-                continue;
-            }
-            let path = blobs_dir.join(&name);
-            reclaimed.blobs += 1;
-            reclaimed.bytes += fs::metadata(&path).map_err(at("inspect", &path))?.len();
-            move_into(&trash, &path)?;
-        }
+        self.remove_blobs(&blobs, &trash, &mut reclaimed)?;
         drop(lock_file);
         Ok(reclaimed)
     }
 
-    fn needed_by_images(
+    /// Removes all blobs but those that are needed; the caller holds the store's lock.
+    pub(super) fn remove_blobs(
+        &self,
+        needed: &HashSet<Digest>,
+        trash: &StagedDir,
+        reclaimed: &mut Reclaimed,
+    ) -> Result<(), StoreError> {
+        let dir = self.path("blobs/sha256");
+        for name in names_in(&dir)? {
+            if parse_hex(&name).is_some_and(|digest| needed.contains(&digest)) {
+                continue;
+            }
+            let path = dir.join(&name);
+            reclaimed.blobs += 1;
+            reclaimed.bytes += fs::metadata(&path).map_err(at("inspect", &path))?.len();
+            move_into(trash, &path)?;
+        }
+        Ok(())
+    }
+
+    /// The layers and blobs that images need, and the layers that are in use.
+    pub(super) fn needed_by_images(
         &self,
         in_use: &HashSet<ChainId>,
     ) -> Result<(HashSet<ChainId>, HashSet<Digest>), StoreError> {

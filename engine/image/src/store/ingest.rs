@@ -168,6 +168,15 @@ impl ImageStore {
         self.ingest(file, Expected { blob: Some(blob), diff_id: Some(diff_id) }, false)
     }
 
+    /// Removes a blob whose content turned out damaged.
+    pub(crate) fn discard_blob(&self, blob: Digest) -> Result<(), StoreError> {
+        let path = self.blob_path(blob);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(at("remove", &path)),
+        }
+    }
+
     /// Stores a blob from a stream without unpacking it.
     pub(crate) fn ingest_raw(&self, source: impl Read, expected: Digest) -> Result<(), StoreError> {
         let staged = StagedFile::create(self.root())?;

@@ -234,7 +234,7 @@ impl ImageStore {
     }
 
     /// Notes that the layer can be unpacked again from a blob.
-    pub(super) fn set_layer_blob(&self, chain_id: ChainId, blob: &Descriptor) -> Result<(), StoreError> {
+    pub(crate) fn set_layer_blob(&self, chain_id: ChainId, blob: &Descriptor) -> Result<(), StoreError> {
         let path = self.layer_path(chain_id).join("layer.json");
         let mut record: LayerRecord = read_record(&path)?;
         if record.blob.is_none() {

@@ -28,6 +28,7 @@ mod staging;
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,6 +88,8 @@ impl ImageStore {
             let path = root.join(dir);
             fs::create_dir_all(&path).map_err(at("create", &path))?;
         }
+        // Layers hold setuid programs of any age; no user of the host may get at them (as in CVE-2021-41091).
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(at("set the mode of", root))?;
         let boot = boot::current(proc)?;
         let store = Self(Arc::new(Inner { root: root.to_owned(), limits, boot }));
         staging::sweep(root)?;

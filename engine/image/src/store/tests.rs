@@ -319,6 +319,8 @@ fn after_a_power_cut_unsynced_layers_are_made_again_or_dropped() {
     let torn = store.layer_dirs(&imported)[0].join("bin/sh");
     fs::write(&torn, "").unwrap();
     let kept = fs::metadata(&store.layer_dirs(&synced)[0]).unwrap().ino();
+    let half_written = store.blob_path(sha256(b"whole"));
+    fs::write(&half_written, "who").unwrap();
 
     assert_eq!(fs::read(fixture.open().layer_dirs(&imported)[0].join("bin/sh")).unwrap(), b"");
     fixture.boot("second");
@@ -328,5 +330,31 @@ fn after_a_power_cut_unsynced_layers_are_made_again_or_dropped() {
     assert_eq!(fs::metadata(&store.layer_dirs(&synced)[0]).unwrap().ino(), kept);
     assert_eq!(store.resolve("built").unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(store.list().unwrap().len(), 2);
+    assert!(!half_written.exists());
     fixture.staging_is_empty();
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 16, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn a_committed_layer_is_the_same_after_save_and_load(tree in crate::archive::random_tree::tree()) {
+        use crate::archive::random_tree::{make, read_back};
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let staged = store.stage().unwrap();
+        make(&staged.upper(), &tree, &mut None);
+        let hashed = staged.hash().unwrap();
+        let layer = store.adopt(staged, None, hashed).unwrap();
+        let mut config = ImageConfig::default();
+        config.rootfs.diff_ids.push(layer.diff_id);
+        let image = store.put_image(&config).unwrap();
+        let mut archive = Vec::new();
+        store.save(&[(image.clone(), vec![name("a")])], &mut archive, ArchiveFormat::Oci).unwrap();
+        let other = Fixture::new();
+        let loaded = other.open().load(&archive[..]).unwrap().remove(0).image;
+        proptest::prop_assert_eq!(loaded.id, image.id);
+        proptest::prop_assert_eq!(loaded.layers[0].chain_id, image.layers[0].chain_id);
+        proptest::prop_assert_eq!(read_back(&other.open().layer_dirs(&loaded)[0]), read_back(&layer.path));
+    }
 }
