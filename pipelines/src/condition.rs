@@ -173,12 +173,19 @@ fn compile(source: &str, in_step: bool) -> Result<Program, ConditionError> {
     let program = Program::compile(source).map_err(|errors| {
         let first = errors.errors.into_iter().next();
         let (line, column) = first.as_ref().map_or((1, 1), |error| error.pos);
-        let message = first.map(|error| error.msg).unwrap_or_default();
+        let message = first.map(|error| plain(&error.msg)).unwrap_or_default();
         let from_one = |n: isize| usize::try_from(n).unwrap_or(1).max(1);
         ConditionError::Syntax { message, line: from_one(line), column: from_one(column) }
     })?;
     Walk { in_step, scope: Vec::new() }.expression(program.expression())?;
     Ok(program)
+}
+
+/// The parser's message without the list of all the tokens it would have taken.
+fn plain(message: &str) -> String {
+    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
+    let message = message.split(" expecting ").next().unwrap_or(message);
+    message.replace("'<EOF>'", "end").trim().to_owned()
 }
 
 fn evaluate(source: &str, program: &Program, facts: Facts<'_>) -> Result<bool, ConditionError> {

@@ -1,6 +1,9 @@
 use std::fmt;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceSpan};
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode,
+    SourceSpan, SpanContents,
+};
 
 use crate::source::Span;
 
@@ -8,6 +11,10 @@ use crate::source::Span;
 pub const MAX_DIAGNOSTICS: usize = 50;
 /// The width to which [`render`] wraps, in columns.
 const RENDER_WIDTH: usize = 110;
+/// The lines shown before and after the one with the problem.
+const CONTEXT_LINES: usize = 1;
+/// The most columns shown of a line: what is wrong with a line of a megabyte must still be readable.
+const MAX_EXCERPT_COLUMNS: usize = 160;
 
 /// One problem of a pipeline file, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,12 +109,11 @@ pub fn render(diagnostics: &Diagnostics, color: bool) -> String {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(RENDER_WIDTH)
-        .with_context_lines(1)
+        .with_context_lines(CONTEXT_LINES)
         .with_links(false);
-    let source = NamedSource::new(&diagnostics.name, diagnostics.text.clone());
     let mut out = String::new();
     for diagnostic in &diagnostics.all {
-        let report = Report { diagnostic, source: &source };
+        let report = Report { diagnostic, excerpt: Excerpt::new(diagnostics, diagnostic) };
         if handler.render_report(&mut out, &report).is_err() {
             // A span that the excerpt cannot show must not hide the message.
             let Diagnostic { message, line, column, .. } = diagnostic;
@@ -121,7 +127,71 @@ pub fn render(diagnostics: &Diagnostics, color: bool) -> String {
 #[derive(Debug)]
 struct Report<'a> {
     diagnostic: &'a Diagnostic,
-    source: &'a NamedSource<String>,
+    excerpt: Excerpt<'a>,
+}
+
+/// The lines around a problem, long ones cut, that know where in the file they were.
+#[derive(Debug)]
+struct Excerpt<'a> {
+    name: &'a str,
+    text: String,
+    /// The file's line, from zero, and column of the excerpt's first character.
+    line: usize,
+    column: usize,
+    /// The problem, within the excerpt.
+    span: (usize, usize),
+}
+
+impl<'a> Excerpt<'a> {
+    fn new(diagnostics: &'a Diagnostics, diagnostic: &Diagnostic) -> Self {
+        let (text, span) = (&diagnostics.text, &diagnostic.span);
+        let first = (diagnostic.line - 1).saturating_sub(CONTEXT_LINES);
+        let mut excerpt =
+            Self { name: &diagnostics.name, text: String::new(), line: first, column: 0, span: (0, 0) };
+        // Columns are cut from the left on all lines alike, so that the excerpt keeps its shape.
+        let cut = (diagnostic.column - 1).saturating_sub(MAX_EXCERPT_COLUMNS / 2);
+        excerpt.column = cut;
+        for (i, line) in text.lines().enumerate().skip(first).take(2 * CONTEXT_LINES + 1) {
+            if i == diagnostic.line - 1 {
+                let start = excerpt.text.len()
+                    + char_offset(&line[char_offset(line, cut)..], diagnostic.column - 1 - cut);
+                let rest: String = text[span.clone()].lines().next().unwrap_or_default().to_owned();
+                excerpt.span = (start, rest.len());
+            }
+            let shown: String = line.chars().skip(cut).take(MAX_EXCERPT_COLUMNS).collect();
+            excerpt.text.push_str(&shown);
+            excerpt.text.push('\n');
+            if i == diagnostic.line - 1 {
+                let (start, length) = excerpt.span;
+                excerpt.span.1 = length.clamp(1, (excerpt.text.len() - start).max(2) - 1);
+            }
+        }
+        excerpt
+    }
+}
+
+/// The byte at which a line's n-th character starts.
+fn char_offset(line: &str, n: usize) -> usize {
+    line.char_indices().nth(n).map_or(line.len(), |(i, _)| i)
+}
+
+impl SourceCode for Excerpt<'_> {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let contents = self.text.read_span(span, before, after)?;
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.to_owned(),
+            contents.data(),
+            *contents.span(),
+            contents.line() + self.line,
+            contents.column() + self.column,
+            contents.line_count(),
+        )))
+    }
 }
 
 impl fmt::Display for Report<'_> {
@@ -137,19 +207,12 @@ impl miette::Diagnostic for Report<'_> {
         self.diagnostic.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        Some(self.source)
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&self.excerpt)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = &self.diagnostic.span;
-        // A span of several lines would fill the screen: its first line is where to look.
-        let text = &self.source.inner()[span.clone()];
-        let length = text.find('\n').unwrap_or(text.len()).max(1);
-        let length = length.min(self.source.inner().len() - span.start);
-        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(
-            None,
-            SourceSpan::from((span.start, length)),
-        ))))
+        let span = SourceSpan::from(self.excerpt.span);
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, span))))
     }
 }

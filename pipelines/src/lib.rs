@@ -39,3 +39,6 @@ pub use variables::{
     CacheKey, Context, Event, STANDARD_VARIABLES, SubstituteError, TemplateError, UndefinedVariable,
     WORKSPACE,
 };
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,7 @@ mod tests {
                 "fruit=pear, animal=cat, color=pink",
                 "fruit=pear, animal=dog, color=green",
                 "fruit=banana",
-                "fruit=banana, animal=cat",
+                "animal=cat, fruit=banana",
             ],
         );
         check(r#"{"include": [{"A": "1"}, {"A": "2"}]}"#, &["A=1", "A=2"]);

@@ -1,5 +1,6 @@
 //! A pipeline in a context: the jobs that it comes to.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use indexmap::IndexMap;
@@ -210,20 +211,28 @@ fn instances(name: &str, spec: &JobSpec) -> Vec<(JobId, Combination)> {
     combinations.map(|(i, combination)| (JobId(format!("{name}.{}", i + 1)), combination)).collect()
 }
 
-/// Puts each job after those it needs. Jobs of a cycle, which the check has refused, would be left out.
-fn in_order(mut jobs: Vec<Job>) -> Vec<Job> {
+/// Puts each job after those it needs, moving none that stands so already. Jobs of a cycle, which the check has
+/// refused, would be left out.
+fn in_order(jobs: Vec<Job>) -> Vec<Job> {
     let mut ordered: Vec<Job> = Vec::with_capacity(jobs.len());
-    while !jobs.is_empty() {
-        let done: std::collections::HashSet<JobId> = ordered.iter().map(|job| job.id.clone()).collect();
-        let (ready, rest): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| job.needs.iter().all(|need| done.contains(need)));
-        if ready.is_empty() {
-            break;
+    let mut done = HashSet::new();
+    let mut rest = jobs;
+    loop {
+        let before = rest.len();
+        let mut waiting = Vec::new();
+        for job in rest {
+            if job.needs.iter().all(|need| done.contains(need)) {
+                done.insert(job.id.clone());
+                ordered.push(job);
+            } else {
+                waiting.push(job);
+            }
         }
-        ordered.extend(ready);
-        jobs = rest;
+        if waiting.len() == before || waiting.is_empty() {
+            return ordered;
+        }
+        rest = waiting;
     }
-    ordered
 }
 
 /// One job's expansion.
@@ -385,3 +394,6 @@ impl Job {
         self.env.iter().chain(&step.env).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

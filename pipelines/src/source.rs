@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Error as YamlError, Location, Spanned};
 
 use crate::Diagnostic;
@@ -115,6 +116,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, Diagnostic> {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_NODES },
         // `on` and `yes` are strings, as in YAML 1.2: `on` is a key of this format.
         strict_booleans: true,
+        reject_unsupported_tags: true,
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options::<Spanned<Tree>>(text, options)
@@ -169,12 +171,22 @@ fn written(text: &str, defined: &Location, number: Number) -> String {
 
 /// A location's bytes, within the text and on character boundaries whatever the parser says.
 fn span_of(location: &Location, text: &str) -> Span {
-    let index = |offset: Option<u64>| offset.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-    // The parser skips a byte order mark without counting it.
-    let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let start = floor_char_boundary(text, index(location.span().byte_offset()) + mark);
-    let end = floor_char_boundary(text, start + index(location.span().byte_len()));
+    let index = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+    let (start, length) = match (location.span().byte_offset(), location.span().byte_len()) {
+        (Some(offset), Some(length)) => (index(offset), index(length)),
+        // Errors of the scanner have a line and a column only.
+        _ => (offset_of(text, index(location.line()), index(location.column())), 0),
+    };
+    let start = floor_char_boundary(text, start);
+    let end = floor_char_boundary(text, start.saturating_add(length));
     start..end.max(start)
+}
+
+/// The byte at a line and a column of characters, both counted from one.
+fn offset_of(text: &str, line: usize, column: usize) -> usize {
+    let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let rest = &text[before..];
+    before + rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(i, _)| i)
 }
 
 fn floor_char_boundary(text: &str, index: usize) -> usize {
@@ -186,11 +198,12 @@ fn floor_char_boundary(text: &str, index: usize) -> usize {
 }
 
 fn syntax_error(error: &YamlError, text: &str) -> Diagnostic {
-    let error = error.without_snippet();
+    let mut error = error.without_snippet();
+    while let YamlError::AliasError { error: inner, .. } = error {
+        error = inner;
+    }
     let span = error.location().map_or(0..0, |location| span_of(&location, text));
     match error {
-        YamlError::Eof { .. } => Diagnostic::new(0..0, "the file is empty".to_owned())
-            .with_help("the smallest pipeline has `image` and one job with `steps`".to_owned()),
         YamlError::DuplicateMappingKey { key, .. } => {
             Diagnostic::new(span, format!("duplicate key `{}`", key.as_deref().unwrap_or("?")))
                 .with_help("keep one of the two".to_owned())
@@ -199,12 +212,20 @@ fn syntax_error(error: &YamlError, text: &str) -> Diagnostic {
             Diagnostic::new(span, "the file has more than one YAML document".to_owned())
                 .with_help("a pipeline is one document: remove the `---` line".to_owned())
         }
+        YamlError::UnsupportedTag { .. } => {
+            Diagnostic::new(span, "an exclamation mark starts a YAML tag".to_owned())
+                .with_help("put the text in quotes: `when: \"!pr\"`".to_owned())
+        }
+        YamlError::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            Diagnostic::new(span, "lists and maps are nested too deep".to_owned())
+                .with_help(format!("at most {MAX_DEPTH} in each other are read"))
+        }
         YamlError::Budget { .. }
         | YamlError::AliasReplayLimitExceeded { .. }
         | YamlError::AliasExpansionLimitExceeded { .. }
         | YamlError::AliasReplayStackDepthExceeded { .. } => {
             Diagnostic::new(span, "the YAML is too large once its aliases are expanded".to_owned())
-                .with_help(format!("at most {MAX_NODES} nodes, nested at most {MAX_DEPTH} deep, are read"))
+                .with_help(format!("at most {MAX_NODES} nodes are read"))
         }
         other => Diagnostic::new(span, format!("not valid YAML: {}", first_line(&other.to_string()))),
     }

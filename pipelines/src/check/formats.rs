@@ -202,14 +202,15 @@ fn cron(text: &str) -> Result<(), Problem> {
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     parser.parse(text).map(drop).map_err(|error| {
         Problem::new(
-            format!("`{text}` is not a cron expression: {}", lower_first(&error.to_string())),
+            format!("`{text}` is not a cron expression: {}", innermost(&error.to_string())),
             "it has five fields: minute, hour, day of the month, month, day of the week: `30 4 * * 1-5`",
         )
     })
 }
 
-fn lower_first(text: &str) -> String {
-    let text = text.trim_end_matches('.');
+/// croner says "Component error: Number out of bounds."; the last part is what helps.
+fn innermost(message: &str) -> String {
+    let text = message.trim_end_matches('.').rsplit(": ").next().unwrap_or_default();
     let mut chars = text.chars();
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }

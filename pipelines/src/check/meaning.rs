@@ -187,8 +187,11 @@ impl<'a> Checker<'a> {
 
     fn number_of_jobs(&mut self) {
         let count = |job: &JobSpec| job.matrix.as_ref().map_or(1, Matrix::count);
-        let jobs = self.pipeline.jobs.values().fold(0, |sum: u64, job| sum.saturating_add(count(job)));
+        let counts = || self.pipeline.jobs.values().map(count);
+        let jobs = counts().fold(0, u64::saturating_add);
+        // A single matrix that is too large has been reported.
         if jobs > MAX_JOBS
+            && counts().all(|count| count <= MAX_MATRIX_JOBS)
             && let Some((key, _)) = self.root.entry("jobs")
         {
             let span = key.span.clone();

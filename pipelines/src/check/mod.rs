@@ -7,7 +7,7 @@ mod formats;
 mod meaning;
 mod structure;
 
-use crate::source::{self, Span};
+use crate::source::{self, Span, Value};
 use crate::{Diagnostic, Diagnostics, Pipeline};
 
 pub(crate) use formats::is_image_reference;
@@ -21,6 +21,10 @@ impl Pipeline {
     pub fn parse(name: &str, text: &str) -> Result<Self, Diagnostics> {
         let failed = |all| Diagnostics::new(name, text, all);
         let root = source::parse(text).map_err(|diagnostic| failed(vec![diagnostic]))?;
+        if matches!(root.value, Value::Null) {
+            let help = "the smallest pipeline is `image: busybox` and `jobs: { hello: { steps: [{ run: echo hello }] } }`";
+            return Err(failed(vec![Diagnostic::new(0..0, "the file is empty").with_help(help)]));
+        }
         let json = structure::check(&root, text).map_err(failed)?;
         let pipeline: Self = serde_json::from_str(&json).map_err(|error| {
             // The schema admits only what the types read; a gap between the two still gets a message.
@@ -38,3 +42,6 @@ fn part_of(text: &str, node: &Span, part: &str) -> Span {
         None => node.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,9 +32,13 @@ struct At<'a> {
 }
 
 impl At<'_> {
-    /// `the file` or `` `steps` ``.
+    /// `the file`, `` `steps` `` or `` an entry of `steps` ``.
     fn place(&self) -> String {
-        self.name.map_or_else(|| "the file".to_owned(), |name| format!("`{name}`"))
+        match (self.name, self.key) {
+            (None, _) => "the file".to_owned(),
+            (Some(name), Some(_)) => format!("`{name}`"),
+            (Some(name), None) => format!("an entry of `{name}`"),
+        }
     }
 }
 
@@ -68,6 +72,11 @@ impl Checker<'_> {
     }
 
     fn wrong_type(&mut self, branches: &[&Json], node: &Node, at: &At<'_>) {
+        let format = branches.iter().filter_map(|branch| branch["format"].as_str()).next();
+        if let (Value::Number(_, text), Some(format @ ("ci-duration" | "ci-size"))) = (&node.value, format) {
+            // Not its type is what a number lacks, but its unit.
+            return self.format(format, text, &node.span);
+        }
         let mut expected: Vec<&str> = Vec::new();
         for name in branches.iter().flat_map(|branch| types(branch)) {
             let name = type_name(name);
@@ -78,7 +87,20 @@ impl Checker<'_> {
             }
         }
         let expected = expected.join(" or ");
-        let help = match &node.value {
+        let span = match at.key {
+            Some(key) if matches!(node.value, Value::Null) => &key.span,
+            _ => &node.span,
+        };
+        let help = self.help_with_type(branches, node, &expected);
+        self.problem(span, format!("{} must be {expected}, not {}", at.place(), node.kind()), help);
+    }
+
+    fn help_with_type(&self, branches: &[&Json], node: &Node, expected: &str) -> Option<String> {
+        let only_key = || match branches.first()?["required"].as_array()?.as_slice() {
+            [key] => key.as_str(),
+            _ => None,
+        };
+        match &node.value {
             Value::Null => Some("give it a value, or remove the key".to_owned()),
             Value::Bool(_) | Value::Number(..) if expected.contains("a string") => {
                 node.text().map(|text| format!("put it in quotes: \"{text}\""))
@@ -88,13 +110,9 @@ impl Checker<'_> {
             {
                 Some("`{` starts a map: put the text in quotes".to_owned())
             }
+            Value::String(_) if expected == "a map" => only_key().map(|key| format!("write `{key}: …`")),
             _ => None,
-        };
-        let span = match at.key {
-            Some(key) if node.span.is_empty() || matches!(node.value, Value::Null) => key.span.clone(),
-            _ => node.span.clone(),
-        };
-        self.problem(&span, format!("{} must be {expected}, not {}", at.place(), node.kind()), help);
+        }
     }
 
     fn list(&mut self, schema: &Json, node: &Node, items: &[Node], at: &At<'_>) {

@@ -222,7 +222,8 @@ impl JsonSchema for Network {
     }
 }
 
-/// Steps after the job's own, in the same container; they run even when the job timed out or was cancelled.
+/// Steps after the job's own, in the same container; they run even when the job timed out or was cancelled. They
+/// do not change how the job ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Post {

@@ -214,3 +214,98 @@ impl From<OnForm> for On {
         on
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Pipeline;
+
+    #[track_caller]
+    fn check(on: &str, context: &Context, changed: Option<&[&str]>, expected: bool) {
+        let text = format!("{on}\nimage: busybox\njobs: {{ a: {{ steps: [{{ run: ls }}] }} }}");
+        let pipeline =
+            Pipeline::parse("p.yaml", &text).unwrap_or_else(|e| panic!("{}", crate::render(&e, false)));
+        let changed: Option<Vec<String>> =
+            changed.map(|files| files.iter().map(|&file| file.to_owned()).collect());
+        assert_eq!(pipeline.on.matches(context, changed.as_deref()), expected, "{on}");
+    }
+
+    fn push(branch: &str) -> Context {
+        Context { event: Event::Push, branch: branch.into(), ..Context::default() }
+    }
+
+    fn tag(tag: &str) -> Context {
+        Context { event: Event::Tag, tag: tag.into(), ..Context::default() }
+    }
+
+    fn event(event: Event) -> Context {
+        Context { event, ..Context::default() }
+    }
+
+    #[test]
+    fn without_on_pushes_and_hands_start_it() {
+        check("", &push("any"), None, true);
+        check("", &event(Event::Manual), None, true);
+        check("", &tag("v1"), None, false);
+        check("", &event(Event::PullRequest), None, false);
+    }
+
+    #[test]
+    fn all_three_forms_name_events() {
+        check("on: push", &push("any"), None, true);
+        check("on: push", &event(Event::Manual), None, false);
+        check("on: [tag, manual]", &tag("v1"), None, true);
+        check("on: { pull_request: }", &event(Event::PullRequest), None, true);
+        check("on: { schedule: \"0 4 * * *\" }", &event(Event::Schedule), None, true);
+        check("on: { manual: {} }", &event(Event::Schedule), None, false);
+    }
+
+    #[test]
+    fn branches_are_patterns() {
+        let on = "on: { push: { branches: [main, \"release/*\", \"!release/old\"] } }";
+        for (branch, expected) in [
+            ("main", true),
+            ("next", false),
+            ("release/1", true),
+            ("release/old", false),
+            ("release/1/x", false),
+        ] {
+            check(on, &push(branch), None, expected);
+        }
+        check("on: { push: { branches: \"!main\" } }", &push("next"), None, true);
+        check("on: { push: { branches: \"!main\" } }", &push("main"), None, false);
+    }
+
+    #[test]
+    fn tags_of_a_push_are_not_branches() {
+        check("on: { push: { tags: \"v*\" } }", &tag("v1.2"), None, true);
+        check("on: { push: { tags: \"v*\" } }", &tag("x"), None, false);
+        check("on: { push: { tags: \"v*\" } }", &push("main"), None, false);
+        check("on: { push: { tags: \"v*\", branches: main } }", &push("main"), None, true);
+        check("on: { push: { branches: main } }", &tag("main"), None, false);
+        check("on: { tag: [\"v*\"] }", &tag("v2"), None, true);
+        check("on: { tag: [\"v*\"] }", &tag("w2"), None, false);
+    }
+
+    #[test]
+    fn a_changed_file_must_match() {
+        let on = "on: { push: { paths: [\"src/**\", \"!src/**/*.md\"] } }";
+        check(on, &push("main"), Some(&["README", "src/a/b.rs"]), true);
+        check(on, &push("main"), Some(&["README", "src/a/b.md"]), false);
+        check(on, &push("main"), Some(&[]), false);
+        check(on, &push("main"), None, true);
+    }
+
+    #[test]
+    fn a_pull_request_is_filtered_by_its_target() {
+        let on = "on: { pull_request: { branches: main } }";
+        let to = |target: &str| Context {
+            event: Event::PullRequest,
+            branch: "main".into(),
+            target_branch: target.into(),
+            ..Context::default()
+        };
+        check(on, &to("main"), None, true);
+        check(on, &to("next"), None, false);
+    }
+}
