@@ -354,4 +354,36 @@ mod tests {
         assert!(Condition("status == 'failure'".into()).names_status());
         assert!(!Condition("env.status == 'failure'".into()).names_status());
     }
+
+    #[test]
+    fn deep_conditions_end() {
+        for open in ["(", "!", "-", "[", "a.", "a?b:", "{1:", "a[", "[1].all(a,", "!(", "(-", "a&&("] {
+            let source = open.repeat(MAX_CONDITION_BYTES / open.len());
+            assert!(Condition::check_step(&source).is_err(), "{open}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_condition_is_answered_or_refused(
+            words in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "branch", "env", "pr", "status", "matrix", ".", "(", ")", "[", "]", "\"", "'x'", "1", "&&", "||", "!",
+                    "==", "in", "+", "-", "/", "0", "?", ":", ",", "{", "}", "has", "size", ".all(a,", "matches", "string",
+                    " ", "9223372036854775807", "%", "*", "é", "\\", "r'", "b'", "1.5", "u", "null", "int", "'('",
+                ]),
+                0..20,
+            )
+        ) {
+            let source = words.concat();
+            let _: Result<(), ConditionError> = Condition::check_step(&source);
+            let (context, env) = (Context::default(), pairs(&[("A", "1")]));
+            let facts = Facts { context: &context, env: &env, matrix: &env, status: Some(Status::Failure) };
+            if let Err(error) = Condition(source).holds(facts) {
+                assert!(!error.to_string().is_empty());
+            }
+        }
+    }
 }

@@ -29,15 +29,15 @@ pub use model::{
     Manual, Matrix, Network, On, ParseDurationError, ParseSizeError, Pipeline, Post, PullRequestFilter,
     PushFilter, Resources, Service, Size, Step, TagFilter,
 };
-pub use plan::{Cache, ConcurrencyGroup, DEFAULT_JOB_TIMEOUT, ExpandError, Job, JobId, Plan};
+pub use plan::{Cache, ConcurrencyGroup, DEFAULT_JOB_TIMEOUT, ExpandError, Job, JobId, MAX_PLAN_BYTES, Plan};
 pub use schedule::{
     Effect, JobOutcome, JobState, RunOutcome, Schedule, ScheduleError, ScheduleEvent, SkipReason,
 };
 pub use schema::{SCHEMA_PATH, json_schema};
 pub use source::{MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES};
 pub use variables::{
-    CacheKey, Context, Event, STANDARD_VARIABLES, SubstituteError, TemplateError, UndefinedVariable,
-    WORKSPACE,
+    CacheKey, Context, Event, MAX_VALUE_BYTES, STANDARD_VARIABLES, SubstituteError, TemplateError,
+    UndefinedVariable, WORKSPACE,
 };
 
 #[cfg(test)]

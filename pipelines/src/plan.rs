@@ -1,5 +1,6 @@
 //! A pipeline in a context: the jobs that it comes to.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -16,6 +17,8 @@ use crate::variables::{CacheKey, Context, SubstituteError, Template, substitute,
 
 /// How long one attempt of a job may take if it does not say.
 pub const DEFAULT_JOB_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The most text that a plan may come to, in bytes: variables in every job of a large matrix multiply.
+pub const MAX_PLAN_BYTES: usize = 64 * 1024 * 1024;
 /// The name of a pipeline that has none.
 const DEFAULT_NAME: &str = "pipeline";
 
@@ -158,6 +161,9 @@ pub enum ExpandError {
         /// What the name came to.
         image: String,
     },
+    /// All jobs together have more text than [`MAX_PLAN_BYTES`].
+    #[error("the jobs come to more than {MAX_PLAN_BYTES} bytes: use fewer combinations or shorter variables")]
+    TooLarge,
     /// Neither the job nor the pipeline has an image.
     #[error("job `{job}` has no image")]
     NoImage {
@@ -193,11 +199,12 @@ impl Pipeline {
         let instances: IndexMap<&str, Vec<(JobId, Combination)>> =
             self.jobs.iter().map(|(name, job)| (name.as_str(), instances(name, job))).collect();
         let mut jobs = Vec::new();
+        let room = Cell::new(MAX_PLAN_BYTES);
         for (name, spec) in &self.jobs {
             let needed = spec.needs.iter().filter_map(|need| instances.get(need.as_str())).flatten();
             let needs: Vec<JobId> = needed.map(|(id, _)| id.clone()).collect();
             for (id, combination) in instances.get(name.as_str()).into_iter().flatten() {
-                let expansion = Expansion { pipeline: self, context, spec, id, combination };
+                let expansion = Expansion { pipeline: self, context, spec, id, combination, room: &room };
                 jobs.push(expansion.job(name, &needs, env.clone())?);
             }
         }
@@ -242,6 +249,8 @@ struct Expansion<'a> {
     spec: &'a JobSpec,
     id: &'a JobId,
     combination: &'a Combination,
+    /// How many bytes the plan may still take.
+    room: &'a Cell<usize>,
 }
 
 impl Expansion<'_> {
@@ -299,7 +308,15 @@ impl Expansion<'_> {
         seen.extend(self.combination.clone());
         env.extend(substitute_all(&self.spec.env, &seen).map_err(in_job(name, "env"))?);
         env.extend(self.combination.clone());
+        self.take(0, &env)?;
         Ok(env)
+    }
+
+    /// Counts what a part of the job takes.
+    fn take(&self, bytes: usize, env: &Env) -> Result<(), ExpandError> {
+        let bytes = bytes + env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.room.set(self.room.get().checked_sub(bytes).ok_or(ExpandError::TooLarge)?);
+        Ok(())
     }
 
     fn image(&self, job: &str, image: &Image, env: &Env) -> Result<Image, ExpandError> {
@@ -322,6 +339,7 @@ impl Expansion<'_> {
         let expand = |(name, service): (&String, &Service)| {
             let image = self.image(job, &service.image, env)?;
             let env = substitute_all(&service.env, env).map_err(in_job(job, "services"))?;
+            self.take(0, &env)?;
             Ok((name.clone(), Service { image, env, ..service.clone() }))
         };
         self.spec.services.iter().map(expand).collect()
@@ -330,7 +348,7 @@ impl Expansion<'_> {
     fn caches(&self, job: &str, env: &Env) -> Result<Vec<Cache>, ExpandError> {
         let expand = |cache: &crate::model::CacheSpec| {
             let template = Template::parse(&cache.key).map_err(SubstituteError::from);
-            let key = template.and_then(|key| Ok(key.substitute(env)?)).map_err(in_job(job, "cache"))?;
+            let key = template.and_then(|key| key.substitute(env)).map_err(in_job(job, "cache"))?;
             Ok(Cache { key, paths: cache.paths.clone() })
         };
         self.spec.cache.iter().map(expand).collect()
@@ -339,6 +357,7 @@ impl Expansion<'_> {
     fn steps(&self, job: &str, steps: &[Step], env: &Env) -> Result<Vec<Step>, ExpandError> {
         let expand = |step: &Step| {
             let env = substitute_all(&step.env, env).map_err(in_job(job, "steps"))?;
+            self.take(step.run.len(), &env)?;
             Ok(Step { env, ..step.clone() })
         };
         steps.iter().map(expand).collect()

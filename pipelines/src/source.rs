@@ -220,12 +220,13 @@ fn syntax_error(error: &YamlError, text: &str) -> Diagnostic {
             Diagnostic::new(span, "lists and maps are nested too deep".to_owned())
                 .with_help(format!("at most {MAX_DEPTH} in each other are read"))
         }
-        YamlError::Budget { .. }
-        | YamlError::AliasReplayLimitExceeded { .. }
+        YamlError::Budget { .. } => Diagnostic::new(span, "the file has too many entries".to_owned())
+            .with_help(format!("at most {MAX_NODES} keys, values, lists and maps are read")),
+        YamlError::AliasReplayLimitExceeded { .. }
         | YamlError::AliasExpansionLimitExceeded { .. }
         | YamlError::AliasReplayStackDepthExceeded { .. } => {
             Diagnostic::new(span, "the YAML is too large once its aliases are expanded".to_owned())
-                .with_help(format!("at most {MAX_NODES} nodes are read"))
+                .with_help(format!("at most {MAX_NODES} keys, values, lists and maps are read"))
         }
         other => Diagnostic::new(span, format!("not valid YAML: {}", first_line(&other.to_string()))),
     }

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Env;
 
+/// The longest value of a variable, in bytes: what Linux takes (`MAX_ARG_STRLEN`), less room for the name.
+pub const MAX_VALUE_BYTES: usize = 127 * 1024;
 /// Where a job's container has its copy of the checkout.
 pub const WORKSPACE: &str = "/workspace";
 
@@ -209,8 +211,9 @@ impl Template {
     }
 
     /// Replaces the variables.
-    pub(crate) fn substitute(&self, env: &Env) -> Result<CacheKey, UndefinedVariable> {
+    pub(crate) fn substitute(&self, env: &Env) -> Result<CacheKey, SubstituteError> {
         let mut parts: Vec<KeyPart> = Vec::new();
+        let mut length: usize = 0;
         for part in &self.parts {
             let text = match part {
                 Part::Text(text) => text,
@@ -220,6 +223,10 @@ impl Template {
                     continue;
                 }
             };
+            length += text.len();
+            if length > MAX_VALUE_BYTES {
+                return Err(SubstituteError::TooLong);
+            }
             match parts.last_mut() {
                 Some(KeyPart::Text(last)) => last.push_str(text),
                 _ => parts.push(KeyPart::Text(text.clone())),
@@ -320,6 +327,9 @@ pub enum SubstituteError {
     /// It names a variable that does not exist.
     #[error(transparent)]
     Undefined(#[from] UndefinedVariable),
+    /// It becomes longer than a variable may be.
+    #[error("with its variables replaced it has more than {MAX_VALUE_BYTES} bytes")]
+    TooLong,
 }
 
 #[cfg(test)]
@@ -358,6 +368,14 @@ mod tests {
         check("${A:-x}", Err("`${A:-x}` is not a variable"));
         check("${}", Err("`${}` is not a variable"));
         check("${hash:[}", Err("`[` is not a pattern of files"));
+    }
+
+    #[test]
+    fn stops_before_a_value_is_too_long() {
+        let env = Env::from([("A".to_owned(), "x".repeat(MAX_VALUE_BYTES / 2))]);
+        assert_eq!(substitute("$A$A", &env).map(|value| value.len()), Ok(MAX_VALUE_BYTES));
+        assert_eq!(substitute("$A$A.", &env), Err(SubstituteError::TooLong));
+        assert_eq!(substitute(&"$A".repeat(1_000_000), &env), Err(SubstituteError::TooLong));
     }
 
     #[test]

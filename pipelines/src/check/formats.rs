@@ -11,6 +11,9 @@ const MAX_CACHE_KEY_BYTES: usize = 512;
 /// The longest name of a job or service: a DNS label (RFC 1035, section 2.3.4).
 const MAX_NAME_BYTES: usize = 63;
 
+/// The longest pattern of files or names, in bytes. Compiling one takes time and memory many times its length.
+const MAX_PATTERN_BYTES: usize = 512;
+
 /// What is wrong with a string, and where in it.
 pub(super) struct Problem {
     pub(super) message: String,
@@ -190,6 +193,10 @@ fn condition(error: &ConditionError) -> Problem {
 
 fn glob(text: &str) -> Result<(), Problem> {
     nonempty(text)?;
+    if text.len() > MAX_PATTERN_BYTES {
+        let message = format!("the pattern has {} bytes", text.len());
+        return Err(Problem::new(message, format!("a pattern has at most {MAX_PATTERN_BYTES}")));
+    }
     model::glob(text.strip_prefix('!').unwrap_or(text)).map(drop).map_err(|error| {
         Problem::new(
             format!("`{text}` is not a pattern: {}", error.kind()),

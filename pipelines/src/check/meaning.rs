@@ -16,6 +16,10 @@ type Names<'a> = BTreeSet<&'a str>;
 
 pub(super) fn check(pipeline: &Pipeline, root: &Node, text: &str) -> Vec<Diagnostic> {
     let mut checker = Checker { pipeline, root, text, problems: Vec::new() };
+    if !checker.number_of_jobs() {
+        // What follows takes time that grows with the jobs.
+        return checker.problems;
+    }
     let mut known: Names<'_> = STANDARD_VARIABLES.into_iter().collect();
     checker.values(root.get("env"), &known);
     known.extend(pipeline.env.keys().map(String::as_str));
@@ -30,7 +34,6 @@ pub(super) fn check(pipeline: &Pipeline, root: &Node, text: &str) -> Vec<Diagnos
         checker.variables(job, node, &known);
     }
     checker.cycle();
-    checker.number_of_jobs();
     checker.problems
 }
 
@@ -50,6 +53,25 @@ impl<'a> Checker<'a> {
     fn job_span(&self, job: &str) -> Span {
         let entry = self.root.get("jobs").and_then(|jobs| jobs.entry(job));
         entry.map_or(0..0, |(key, _)| key.span.clone())
+    }
+
+    /// Counts the jobs; says whether there are few enough to look at each.
+    fn number_of_jobs(&mut self) -> bool {
+        // A single matrix that is too large is reported at its place.
+        let count =
+            |job: &JobSpec| job.matrix.as_ref().map_or(1, |matrix| matrix.count().min(MAX_MATRIX_JOBS));
+        let jobs: u64 = self.pipeline.jobs.values().map(count).sum();
+        if jobs > MAX_JOBS
+            && let Some((key, _)) = self.root.entry("jobs")
+        {
+            let span = key.span.clone();
+            self.problem(
+                &span,
+                format!("the pipeline has {jobs} jobs"),
+                format!("it may have at most {MAX_JOBS}"),
+            );
+        }
+        jobs <= MAX_JOBS
     }
 
     fn needs(&mut self, name: &str, node: &Node) {
@@ -184,24 +206,6 @@ impl<'a> Checker<'a> {
             self.problems.push(problem);
         }
     }
-
-    fn number_of_jobs(&mut self) {
-        let count = |job: &JobSpec| job.matrix.as_ref().map_or(1, Matrix::count);
-        let counts = || self.pipeline.jobs.values().map(count);
-        let jobs = counts().fold(0, u64::saturating_add);
-        // A single matrix that is too large has been reported.
-        if jobs > MAX_JOBS
-            && counts().all(|count| count <= MAX_MATRIX_JOBS)
-            && let Some((key, _)) = self.root.entry("jobs")
-        {
-            let span = key.span.clone();
-            self.problem(
-                &span,
-                format!("the pipeline has {jobs} jobs"),
-                format!("it may have at most {MAX_JOBS}"),
-            );
-        }
-    }
 }
 
 /// The names of the variables that at least one combination has.
@@ -218,30 +222,30 @@ fn one_or_many(node: &Node) -> &[Node] {
 
 /// The first cycle of two or more jobs, in the order in which they need each other.
 fn find_cycle(pipeline: &Pipeline) -> Option<Vec<&str>> {
-    let jobs = &pipeline.jobs;
-    // Peeling off jobs that need none of the rest leaves the cycles and what needs them.
-    let mut rest: Vec<(&str, Vec<&str>)> = (jobs.iter())
-        .map(|(name, job)| {
-            let needs = job.needs.iter().map(String::as_str);
-            (name.as_str(), needs.filter(|need| jobs.contains_key(*need) && need != name).collect())
-        })
-        .collect();
-    loop {
-        let names: BTreeSet<&str> = rest.iter().map(|(name, _)| *name).collect();
-        let before = rest.len();
-        rest.retain(|(_, needs)| needs.iter().any(|need| names.contains(need)));
-        if rest.len() == before {
-            break;
+    let mut finished: Names<'_> = Names::new();
+    for start in pipeline.jobs.keys() {
+        // The way from the start, each job with the needs that are still to be followed. A stack of its own:
+        // a chain may be as long as there are jobs.
+        let mut path = vec![(start.as_str(), needs_of(pipeline, start))];
+        while let Some((name, needs)) = path.last_mut() {
+            let Some(next) = needs.next() else {
+                finished.insert(name);
+                path.pop();
+                continue;
+            };
+            // A job that needs itself has been reported.
+            if next == *name || finished.contains(next) {
+                continue;
+            }
+            if let Some(cycle_start) = path.iter().position(|(job, _)| *job == next) {
+                return Some(path[cycle_start..].iter().map(|(job, _)| *job).collect());
+            }
+            path.push((next, needs_of(pipeline, next)));
         }
     }
-    // Every job that is left needs one that is left: following them must come back to itself.
-    let mut path = vec![rest.first()?.0];
-    loop {
-        let (_, needs) = rest.iter().find(|(name, _)| path.last() == Some(name))?;
-        let next = needs.iter().copied().find(|need| rest.iter().any(|(name, _)| name == need))?;
-        if let Some(start) = path.iter().position(|name| *name == next) {
-            return Some(path.split_off(start));
-        }
-        path.push(next);
-    }
+    None
+}
+
+fn needs_of<'a>(pipeline: &'a Pipeline, job: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    pipeline.jobs.get(job).into_iter().flat_map(|job| job.needs.iter().map(String::as_str))
 }

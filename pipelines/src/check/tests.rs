@@ -102,6 +102,21 @@ fn too_many_jobs() {
     insta::assert_snapshot!(told(&format!("image: busybox\njobs:\n{jobs}")));
 }
 
+/// Time must not grow with the square of what a stranger sends.
+#[test]
+fn a_file_full_of_jobs() {
+    let mut text = "image: busybox\njobs:\n".to_owned();
+    for n in 0..5000 {
+        text.push_str(&format!("  j{n}: {{needs: j{}, steps: [{{run: a}}]}}\n", n + 1));
+    }
+    insta::assert_snapshot!(told(&text));
+}
+
+#[test]
+fn too_many_entries() {
+    insta::assert_snapshot!(told(&format!("jobs: [{}]", "1,".repeat(100_000))));
+}
+
 #[test]
 fn yaml_bomb() {
     let mut text = "image: busybox\na0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();

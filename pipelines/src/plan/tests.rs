@@ -194,3 +194,15 @@ jobs:
     let values: Vec<_> = plan.jobs.iter().map(|job| job.env["V"].as_str()).collect();
     assert_eq!(values, ["1.10", "1.10", "1.10"]);
 }
+
+#[test]
+fn a_plan_that_multiplies_its_variables_is_refused() {
+    let values: Vec<String> = (0..256).map(|n| n.to_string()).collect();
+    let text = format!(
+        "image: busybox\nenv: {{ A: {} }}\njobs: {{ a: {{ env: {{ B: {} }}, matrix: {{ M: [{}] }}, steps: [{{ run: ls, env: {{ C: $B, D: $B, E: $B }} }}] }} }}",
+        "x".repeat(1000),
+        "$A".repeat(100),
+        values.join(", ")
+    );
+    assert_eq!(pipeline(&text).expand(&context()), Err(ExpandError::TooLarge));
+}
