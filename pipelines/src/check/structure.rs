@@ -180,8 +180,10 @@ impl Checker<'_> {
         }
         let other = schema.get("additionalProperties").filter(|other| other.is_object());
         let Some(other) = other else {
-            let known: Vec<&str> =
+            let mut known: Vec<&str> =
                 properties.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+            // serde_json keeps the order or not, as the features of the whole build have it.
+            known.sort_unstable();
             let help = did_you_mean(&key.name, known.iter().copied())
                 .unwrap_or_else(|| format!("the keys of {} are {}", at.place(), list(&known)));
             self.problem(&key.span, format!("unknown key `{}` in {}", key.name, at.place()), Some(help));
