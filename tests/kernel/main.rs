@@ -1,4 +1,5 @@
 //! Real namespaces, mounts and cgroups. Needs root and fails without.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod network;
 mod runtime;
