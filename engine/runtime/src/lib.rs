@@ -7,6 +7,7 @@
 mod capabilities;
 mod cgroup;
 mod client;
+pub mod dns;
 mod error;
 mod launch;
 pub mod log;

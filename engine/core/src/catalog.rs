@@ -1,0 +1,332 @@
+//! The catalog's queries. Whatever must be exclusive is a UNIQUE column.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use engine_types::{ContainerId, NetworkId, SessionId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Row, SqliteConnection};
+
+use crate::error::Error;
+
+/// How long a write waits for another process's.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections of one process.
+const CONNECTIONS_MAX: u32 = 4;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// The SQLite database of one engine root.
+#[derive(Debug, Clone)]
+pub(crate) struct Catalog {
+    pool: SqlitePool,
+    path: PathBuf,
+}
+
+/// A container's row.
+#[derive(Debug, Clone)]
+pub(crate) struct ContainerRow {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) config: String,
+}
+
+/// A network's row.
+#[derive(Debug, Clone)]
+pub(crate) struct NetworkRow {
+    pub(crate) id: NetworkId,
+    pub(crate) name: String,
+    pub(crate) subnet: String,
+    pub(crate) config: String,
+}
+
+impl Catalog {
+    pub(crate) async fn open(path: PathBuf) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // In WAL mode a crash of the machine may lose the last commits, never the database: what they named is
+            // then swept like everything that has no row.
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let failed = |source| Error::Catalog { path: path.clone(), source };
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .connect_with(options)
+            .await
+            .map_err(failed)?;
+        let catalog = Self { pool, path };
+        catalog.migrate().await?;
+        Ok(catalog)
+    }
+
+    /// Applies what is missing. The migrator's own bookkeeping costs milliseconds, so SQLite's `user_version` is asked
+    /// first, which comes with the header that has been read anyway.
+    async fn migrate(&self) -> Result<(), Error> {
+        let newest = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or_default();
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|e| self.failed(e))?;
+        if version == newest {
+            return Ok(());
+        }
+        MIGRATIONS.run(&self.pool).await.map_err(|e| self.failed(sqlx::Error::Migrate(Box::new(e))))?;
+        let set = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {newest}"));
+        sqlx::query(set).execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    pub(crate) async fn insert_session(&self, id: SessionId) -> Result<(), Error> {
+        let query = sqlx::query("INSERT INTO sessions (id) VALUES (?)").bind(id.to_string());
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete_session(&self, id: SessionId) -> Result<(), Error> {
+        let query = sqlx::query("DELETE FROM sessions WHERE id = ?").bind(id.to_string());
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    pub(crate) async fn sessions(&self) -> Result<Vec<SessionId>, Error> {
+        let rows = sqlx::query_scalar::<_, String>("SELECT id FROM sessions").fetch_all(&self.pool).await;
+        rows.map_err(|e| self.failed(e))?.iter().map(|id| parse(id)).collect()
+    }
+
+    /// Inserts a container; the id of the one that has the name already, if so.
+    pub(crate) async fn insert_container(
+        &self,
+        row: &ContainerRow,
+        image: &str,
+        session: Option<SessionId>,
+    ) -> Result<Result<(), String>, Error> {
+        let query = sqlx::query(
+            "INSERT INTO containers (id, name, image, config, session, created) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(row.id.to_string())
+        .bind(&row.name)
+        .bind(image)
+        .bind(&row.config)
+        .bind(session.map(|s| s.to_string()))
+        .bind(now());
+        match query.execute(&self.pool).await {
+            Ok(_) => Ok(Ok(())),
+            Err(e) if is_unique_violation(&e) => {
+                let holder = sqlx::query_scalar("SELECT id FROM containers WHERE name = ?").bind(&row.name);
+                let holder = holder.fetch_optional(&self.pool).await.map_err(|e| self.failed(e))?;
+                Ok(Err(holder.unwrap_or_default()))
+            }
+            Err(e) => Err(self.failed(e)),
+        }
+    }
+
+    /// Finds a container by id, name or id prefix.
+    pub(crate) async fn container(&self, key: &str) -> Result<ContainerRow, Error> {
+        let key = key.strip_prefix('/').unwrap_or(key);
+        let is_prefix = !key.is_empty() && key.bytes().all(|b| b.is_ascii_hexdigit());
+        let query = sqlx::query(
+            "SELECT id, name, config FROM containers WHERE id = ?1 OR name = ?1 OR (?2 AND substr(id, 1, length(?1)) = ?1)",
+        )
+        .bind(key)
+        .bind(is_prefix);
+        let rows = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        let rows = rows.iter().map(container_row).collect::<Result<Vec<_>, _>>()?;
+        let exact = rows.iter().find(|row| row.id.to_string() == key || row.name == key).cloned();
+        match (exact, rows.as_slice()) {
+            (Some(row), _) => Ok(row),
+            (None, [row]) => Ok(row.clone()),
+            _ => Err(Error::NoSuchContainer(key.to_owned())),
+        }
+    }
+
+    pub(crate) async fn containers(&self) -> Result<Vec<ContainerRow>, Error> {
+        let rows = sqlx::query("SELECT id, name, config FROM containers ORDER BY created DESC")
+            .fetch_all(&self.pool);
+        rows.await.map_err(|e| self.failed(e))?.iter().map(container_row).collect()
+    }
+
+    pub(crate) async fn containers_of(&self, session: SessionId) -> Result<Vec<ContainerId>, Error> {
+        let query = sqlx::query_scalar::<_, String>("SELECT id FROM containers WHERE session = ?");
+        let rows = query.bind(session.to_string()).fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        rows.iter().map(|id| parse(id)).collect()
+    }
+
+    pub(crate) async fn delete_container(&self, id: ContainerId) -> Result<(), Error> {
+        let query = sqlx::query("DELETE FROM containers WHERE id = ?").bind(id.to_string());
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    /// Inserts a network; false if its name or subnet is taken.
+    pub(crate) async fn insert_network(
+        &self,
+        row: &NetworkRow,
+        session: Option<SessionId>,
+    ) -> Result<bool, Error> {
+        let query = sqlx::query(
+            "INSERT INTO networks (id, name, subnet, config, session, created) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(row.id.to_string())
+        .bind(&row.name)
+        .bind(&row.subnet)
+        .bind(&row.config)
+        .bind(session.map(|s| s.to_string()))
+        .bind(now());
+        match query.execute(&self.pool).await {
+            Ok(_) => Ok(true),
+            Err(e) if is_unique_violation(&e) => Ok(false),
+            Err(e) => Err(self.failed(e)),
+        }
+    }
+
+    /// Finds a network by id or name.
+    pub(crate) async fn network(&self, key: &str) -> Result<Option<NetworkRow>, Error> {
+        let query =
+            sqlx::query("SELECT id, name, subnet, config FROM networks WHERE id = ?1 OR name = ?1").bind(key);
+        let row = query.fetch_optional(&self.pool).await.map_err(|e| self.failed(e))?;
+        row.as_ref().map(network_row).transpose()
+    }
+
+    pub(crate) async fn networks(&self) -> Result<Vec<NetworkRow>, Error> {
+        let rows = sqlx::query("SELECT id, name, subnet, config FROM networks ORDER BY created")
+            .fetch_all(&self.pool);
+        rows.await.map_err(|e| self.failed(e))?.iter().map(network_row).collect()
+    }
+
+    pub(crate) async fn networks_of(&self, session: SessionId) -> Result<Vec<NetworkId>, Error> {
+        let query = sqlx::query_scalar::<_, String>("SELECT id FROM networks WHERE session = ?");
+        let rows = query.bind(session.to_string()).fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        rows.iter().map(|id| parse(id)).collect()
+    }
+
+    pub(crate) async fn delete_network(&self, id: NetworkId) -> Result<(), Error> {
+        let query = sqlx::query("DELETE FROM networks WHERE id = ?").bind(id.to_string());
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    /// Takes the first address that `candidates` yields and nobody on the network has; a container that has one keeps
+    /// it. `None` if all are taken.
+    pub(crate) async fn allocate_address(
+        &self,
+        container: ContainerId,
+        network: NetworkId,
+        names: &[String],
+        mut candidates: impl Iterator<Item = std::net::Ipv4Addr>,
+    ) -> Result<Option<std::net::Ipv4Addr>, Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.failed(e))?;
+        let taken = addresses(&mut transaction, network).await.map_err(|e| self.failed(e))?;
+        if let Some((_, own)) = taken.iter().find(|(holder, _)| *holder == container.to_string()) {
+            return parse(own).map(Some);
+        }
+        let Some(address) = candidates.find(|a| !taken.iter().any(|(_, t)| *t == a.to_string())) else {
+            return Ok(None);
+        };
+        let query =
+            sqlx::query("INSERT INTO endpoints (container, network, address, names) VALUES (?, ?, ?, ?)")
+                .bind(container.to_string())
+                .bind(network.to_string())
+                .bind(address.to_string())
+                .bind(to_json(&names)?);
+        query.execute(&mut *transaction).await.map_err(|e| self.failed(e))?;
+        transaction.commit().await.map_err(|e| self.failed(e))?;
+        Ok(Some(address))
+    }
+
+    /// Gives a container's addresses back; the networks they were on.
+    pub(crate) async fn release_addresses(&self, container: ContainerId) -> Result<Vec<NetworkId>, Error> {
+        let query =
+            sqlx::query_scalar::<_, String>("DELETE FROM endpoints WHERE container = ? RETURNING network");
+        let rows =
+            query.bind(container.to_string()).fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        rows.iter().map(|id| parse(id)).collect()
+    }
+
+    /// The names on a network, each with its address.
+    pub(crate) async fn names(&self, network: NetworkId) -> Result<Vec<(String, String)>, Error> {
+        let query =
+            sqlx::query("SELECT names, address FROM endpoints WHERE network = ?").bind(network.to_string());
+        let rows = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        let mut out = Vec::new();
+        for row in rows {
+            let names: Vec<String> = from_json(row.get(0))?;
+            let address: String = row.get(1);
+            out.extend(names.into_iter().map(|name| (name, address.clone())));
+        }
+        Ok(out)
+    }
+
+    pub(crate) async fn insert_volume(&self, name: &str, session: Option<SessionId>) -> Result<(), Error> {
+        let query = sqlx::query("INSERT OR IGNORE INTO volumes (name, session, created) VALUES (?, ?, ?)")
+            .bind(name)
+            .bind(session.map(|s| s.to_string()))
+            .bind(now());
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    pub(crate) async fn volumes_of(&self, session: SessionId) -> Result<Vec<String>, Error> {
+        let query =
+            sqlx::query_scalar("SELECT name FROM volumes WHERE session = ?").bind(session.to_string());
+        query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))
+    }
+
+    pub(crate) async fn delete_volume(&self, name: &str) -> Result<(), Error> {
+        let query = sqlx::query("DELETE FROM volumes WHERE name = ?").bind(name);
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn failed(&self, source: sqlx::Error) -> Error {
+        Error::Catalog { path: self.path.clone(), source }
+    }
+}
+
+async fn addresses(
+    connection: &mut SqliteConnection,
+    network: NetworkId,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let query =
+        sqlx::query("SELECT container, address FROM endpoints WHERE network = ?").bind(network.to_string());
+    Ok(query.fetch_all(connection).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+fn container_row(row: &sqlx::sqlite::SqliteRow) -> Result<ContainerRow, Error> {
+    Ok(ContainerRow { id: parse(row.get(0))?, name: row.get(1), config: row.get(2) })
+}
+
+fn network_row(row: &sqlx::sqlite::SqliteRow) -> Result<NetworkRow, Error> {
+    Ok(NetworkRow { id: parse(row.get(0))?, name: row.get(1), subnet: row.get(2), config: row.get(3) })
+}
+
+fn parse<T: FromStr>(text: &str) -> Result<T, Error> {
+    text.parse().map_err(|_| Error::Damaged(text.to_owned()))
+}
+
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|e| Error::Damaged(e.to_string()))
+}
+
+pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|e| Error::Damaged(e.to_string()))
+}
+
+fn is_unique_violation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|e| e.is_unique_violation())
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

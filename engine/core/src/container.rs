@@ -1,0 +1,414 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine_network::{AttachError, EndpointSpec, IfName};
+use engine_runtime::spec::{Process as ProcessSpec, Resources, Security};
+use engine_runtime::{Client, ClientError, ExecStreams, State, StdStreams};
+use engine_types::{ContainerId, ImageId, SessionId};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{ContainerRow, from_json, to_json};
+use crate::engine::{Engine, blocking, random};
+use crate::error::{At, Error};
+use crate::network::{Network, write_names};
+use crate::process::Process;
+use crate::session::remove_dir;
+
+/// How long a killed container may take to be gone; the kernel needs milliseconds unless its disk hangs.
+const KILL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a container is to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    /// Its name; one is made up if absent.
+    pub name: Option<String>,
+    /// Its image.
+    pub image: ImageId,
+    /// What it runs.
+    pub program: Program,
+    /// `NAME=value` each, over the image's.
+    pub env: Vec<String>,
+    /// Instead of the image's.
+    pub working_dir: Option<String>,
+    /// Instead of the image's.
+    pub user: Option<String>,
+    /// Give it a terminal.
+    pub terminal: bool,
+    /// Keep its standard input open for whoever attaches.
+    pub stdin: bool,
+    /// Run a small init as its PID 1.
+    pub init: bool,
+    /// The id's first twelve digits if absent.
+    pub hostname: Option<String>,
+    /// What is mounted where.
+    pub mounts: Vec<Mount>,
+    /// How it is connected.
+    pub network: NetworkMode,
+    /// `name address` pairs for /etc/hosts.
+    pub extra_hosts: Vec<(String, String)>,
+    /// What it may do.
+    pub security: Security,
+    /// What it may use.
+    pub resources: Resources,
+    /// Its root file system cannot be written.
+    pub read_only: bool,
+    /// Never sync its writable layer: it is thrown away.
+    pub volatile: bool,
+    /// Write its output to a log.
+    pub log: bool,
+    /// Kill it when the process that started it dies.
+    pub tether: bool,
+    /// Size of /dev/shm in bytes.
+    pub shm_size: u64,
+    /// Free text for tools.
+    pub labels: BTreeMap<String, String>,
+    /// Goes with this session.
+    pub session: Option<SessionId>,
+}
+
+/// What a container runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Program {
+    /// The image's entry point and command, each replaced if given.
+    Command {
+        /// Instead of the image's entry point; clears its command, too.
+        entrypoint: Option<Vec<String>>,
+        /// Instead of the image's command.
+        command: Option<Vec<String>>,
+    },
+    /// Nothing: it lives until it is killed, and work comes by exec.
+    Idle,
+}
+
+/// Something mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where, absolute.
+    pub target: PathBuf,
+    /// What.
+    pub kind: MountKind,
+    /// No writes through it.
+    pub read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind(PathBuf),
+    /// A volume, made if absent.
+    Volume(String),
+    /// An in-memory file system of so many bytes, half the memory by default.
+    Tmpfs(Option<u64>),
+    /// A private, writable view of a directory that stays as it is; changes go to a directory beside the container's.
+    Overlay(PathBuf),
+}
+
+/// How a container is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// Loopback only.
+    None,
+    /// The host's own network.
+    Host,
+    /// A network, by id or name.
+    Network {
+        /// The network.
+        network: String,
+        /// Names besides the container's own that resolve to it there.
+        aliases: Vec<String>,
+    },
+}
+
+impl ContainerConfig {
+    /// A container as `run` makes it without options.
+    pub fn new(image: ImageId) -> Self {
+        Self {
+            name: None,
+            image,
+            program: Program::Command { entrypoint: None, command: None },
+            env: Vec::new(),
+            working_dir: None,
+            user: None,
+            terminal: false,
+            stdin: false,
+            init: false,
+            hostname: None,
+            mounts: Vec::new(),
+            network: NetworkMode::None,
+            extra_hosts: Vec::new(),
+            security: Security::default(),
+            resources: Resources::default(),
+            read_only: false,
+            volatile: false,
+            log: true,
+            tether: false,
+            shm_size: 64 << 20,
+            labels: BTreeMap::new(),
+            session: None,
+        }
+    }
+}
+
+/// A container of the catalog.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// As it was asked for.
+    pub config: ContainerConfig,
+    /// What became of it; `None` before its first start.
+    pub state: Option<State>,
+    /// Whether it runs now.
+    pub running: bool,
+    /// Its log file.
+    pub log_path: PathBuf,
+}
+
+impl Engine {
+    /// Makes a container; it does not run yet.
+    pub async fn create_container(&self, config: ContainerConfig) -> Result<ContainerId, Error> {
+        let bytes = random()?;
+        let id = ContainerId::from_random(bytes);
+        let name = config.name.clone().unwrap_or_else(|| crate::names::from_random(bytes));
+        if !crate::names::is_valid(&name) {
+            return Err(Error::InvalidName(name));
+        }
+        // Held until the row names the image, so that nobody collects it in between.
+        let _hold = self.images().hold()?;
+        self.images().get(config.image)?;
+        let row = ContainerRow { id, name: name.clone(), config: to_json(&config)? };
+        let inserted =
+            self.catalog().insert_container(&row, &config.image.to_string(), config.session).await?;
+        inserted.map_err(|holder| Error::NameInUse { what: "container", name, holder })?;
+        let undo = async |error| {
+            self.catalog().delete_container(id).await?;
+            Err(error)
+        };
+        let state_dir = self.state_dir(id);
+        for dir in [state_dir.join("upper"), state_dir.join("work"), self.run_dir(id)] {
+            if let Err(error) = fs::create_dir_all(&dir).at(&dir) {
+                return undo(error).await;
+            }
+        }
+        Ok(id)
+    }
+
+    /// Starts a container; returns once its program runs.
+    pub async fn start_container(&self, key: &str, streams: StdStreams) -> Result<Process, Error> {
+        let row = self.catalog().container(key).await?;
+        let config: ContainerConfig = from_json(&row.config)?;
+        let network = match &config.network {
+            NetworkMode::Network { network, .. } => Some(self.network(network).await?),
+            _ => None,
+        };
+        let names = network.as_ref().map(|network| self.names_file(network.id));
+        let address = match &network {
+            Some(network) => Some(self.allocate_address(&row, &config, network).await?),
+            None => None,
+        };
+        for mount in &config.mounts {
+            if let MountKind::Volume(name) = &mount.kind {
+                self.create_volume(name, config.session).await?;
+            }
+        }
+        let engine = self.clone();
+        let starting = blocking(move || {
+            let spec = engine.spec(&row, &config, address.map(|a| (a, names)))?;
+            let starting = engine.launcher().start(&spec, streams)?;
+            match (starting.network_namespace(), &network, address) {
+                (Some(namespace), Some(network), Some(address)) => {
+                    engine.attach(row.id, network, address, namespace)?;
+                }
+                (Some(namespace), _, _) => engine.driver().loopback_up(namespace)?,
+                (None, _, _) => {}
+            }
+            Ok::<_, Error>(starting.proceed()?)
+        });
+        let running = starting.await?;
+        Process::new(running).at(key)
+    }
+
+    /// Runs a process in a running container.
+    pub async fn exec(
+        &self,
+        id: ContainerId,
+        process: ProcessSpec,
+        privileged: bool,
+        streams: ExecStreams,
+    ) -> Result<Process, Error> {
+        let run_dir = self.run_dir(id);
+        let running = blocking(move || Client::connect(&run_dir)?.exec(&process, privileged, streams)).await;
+        let running = running.map_err(|e| not_running(e, id))?;
+        Process::new(running).at(self.run_dir(id))
+    }
+
+    /// Sends a signal to a container's first process.
+    pub async fn kill_container(&self, key: &str, signal: i32) -> Result<(), Error> {
+        let id = self.catalog().container(key).await?.id;
+        let run_dir = self.run_dir(id);
+        blocking(move || Client::connect(&run_dir)?.signal(signal)).await.map_err(|e| not_running(e, id))
+    }
+
+    /// Stops a container: TERM, and KILL if it has not ended within `grace`. One that does not run is as good.
+    pub async fn stop_container(&self, key: &str, grace: Duration) -> Result<(), Error> {
+        let term = rustix::process::Signal::TERM.as_raw();
+        match self.kill_container(key, term).await {
+            Err(Error::NotRunning(_)) => return Ok(()),
+            result => result?,
+        }
+        if tokio::time::timeout(grace, self.wait_container(key)).await.is_err() {
+            self.kill_and_wait(key).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a container; its last exit code at once if it does not run.
+    pub async fn wait_container(&self, key: &str) -> Result<Option<i32>, Error> {
+        let id = self.catalog().container(key).await?.id;
+        let run_dir = self.run_dir(id);
+        let ended = blocking(move || Client::connect(&run_dir)?.wait()).await;
+        match ended {
+            Ok(Some(exit)) => Ok(Some(exit.code)),
+            Ok(None) | Err(ClientError::NotRunning) => {
+                Ok(State::load(&self.state_dir(id))?.and_then(|s| s.exit_code))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Finds a container by id, name or id prefix.
+    pub async fn container(&self, key: &str) -> Result<Container, Error> {
+        self.inspect(&self.catalog().container(key).await?)
+    }
+
+    /// All containers, newest first.
+    pub async fn containers(&self) -> Result<Vec<Container>, Error> {
+        self.catalog().containers().await?.iter().map(|row| self.inspect(row)).collect()
+    }
+
+    /// Removes a container with its writable layer and log; kills it first if it runs and `force` is set.
+    pub async fn remove_container(&self, key: &str, force: bool) -> Result<(), Error> {
+        let row = self.catalog().container(key).await?;
+        let id = row.id;
+        if self.is_running(id)? {
+            if !force {
+                return Err(Error::Running(row.name));
+            }
+            self.kill_and_wait(&id.to_string()).await?;
+        }
+        for network in self.catalog().release_addresses(id).await? {
+            self.write_names(network).await?;
+        }
+        let dirs = [self.state_dir(id), self.run_dir(id)];
+        blocking(move || dirs.iter().try_for_each(|dir| remove_dir(dir))).await?;
+        self.catalog().delete_container(id).await
+    }
+
+    /// The root directory of a running container, through which its files are reached as it sees them. Resolve paths
+    /// below it with `openat2` and `RESOLVE_IN_ROOT` only: links in it are the container's.
+    pub async fn container_root(&self, id: ContainerId) -> Result<OwnedFd, Error> {
+        let state = State::load(&self.state_dir(id))?;
+        let pid = state.and_then(|s| s.pid).filter(|_| self.is_running(id).unwrap_or(false));
+        let pid = pid.ok_or_else(|| Error::NotRunning(id.short()))?;
+        let path = self.paths().proc_file(format!("{pid}/root"));
+        use rustix::fs::{Mode, OFlags};
+        rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(&path)
+    }
+
+    fn inspect(&self, row: &ContainerRow) -> Result<Container, Error> {
+        Ok(Container {
+            id: row.id,
+            name: row.name.clone(),
+            config: from_json(&row.config)?,
+            state: State::load(&self.state_dir(row.id))?,
+            running: self.is_running(row.id)?,
+            log_path: self.log_path(row.id),
+        })
+    }
+
+    fn is_running(&self, id: ContainerId) -> Result<bool, Error> {
+        let run_dir = self.run_dir(id);
+        engine_runtime::is_alive(&run_dir).at(run_dir)
+    }
+
+    pub(crate) fn log_path(&self, id: ContainerId) -> PathBuf {
+        self.state_dir(id).join("log.json")
+    }
+
+    async fn kill_and_wait(&self, key: &str) -> Result<(), Error> {
+        match self.kill_container(key, rustix::process::Signal::KILL.as_raw()).await {
+            Ok(()) | Err(Error::NotRunning(_)) => {}
+            Err(e) => return Err(e),
+        }
+        match tokio::time::timeout(KILL_TIMEOUT, self.wait_container(key)).await {
+            Ok(ended) => ended.map(drop),
+            Err(_) => Err(Error::Running(key.to_owned())),
+        }
+    }
+
+    async fn allocate_address(
+        &self,
+        row: &ContainerRow,
+        config: &ContainerConfig,
+        network: &Network,
+    ) -> Result<std::net::Ipv4Addr, Error> {
+        let mut names = vec![row.name.clone(), row.id.short()];
+        if let NetworkMode::Network { aliases, .. } = &config.network {
+            names.extend(aliases.iter().cloned());
+        }
+        let candidates = network.subnet.hosts().filter(|&a| a != network.gateway);
+        let address = self.catalog().allocate_address(row.id, network.id, &names, candidates).await?;
+        self.write_names(network.id).await?;
+        address.ok_or_else(|| Error::NoFreeAddress(network.name.clone()))
+    }
+
+    async fn write_names(&self, network: engine_types::NetworkId) -> Result<(), Error> {
+        let names = self.catalog().names(network).await?;
+        let path = self.names_file(network);
+        write_names(&path, &names).at(&path)
+    }
+
+    /// Wires a container's network namespace. The bridge of a network that outlived the machine's last start is made
+    /// again.
+    fn attach(
+        &self,
+        id: ContainerId,
+        network: &Network,
+        address: std::net::Ipv4Addr,
+        namespace: std::os::fd::BorrowedFd<'_>,
+    ) -> Result<(), Error> {
+        let bridge = self.bridge_spec(network);
+        let endpoint = EndpointSpec {
+            network: network.id,
+            bridge: bridge.name.clone(),
+            isolated: false,
+            host_ifname: IfName::endpoint(&id, &network.id),
+            container_ifname: IfName::eth0(),
+            mac: None,
+            address,
+            prefix: network.subnet.prefix_len(),
+            gateway: (!network.config.internal).then_some(network.gateway),
+            mtu: None,
+        };
+        match self.driver().attach(&endpoint, namespace) {
+            Err(AttachError::NoBridge(_)) => {
+                self.driver().ensure_bridge(&bridge)?;
+                Ok(self.driver().attach(&endpoint, namespace)?)
+            }
+            result => Ok(result?),
+        }
+    }
+}
+
+fn not_running(error: ClientError, id: ContainerId) -> Error {
+    match error {
+        ClientError::NotRunning => Error::NotRunning(id.short()),
+        other => other.into(),
+    }
+}

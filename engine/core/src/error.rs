@@ -1,0 +1,161 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use engine_image::{PullError, StoreError};
+use engine_network::{AttachError, BridgeError, FreeSubnetError, NetlinkError, RemoveBridgeError};
+use engine_runtime::{ClientError, LaunchError, StateError};
+use engine_types::{ErrorKind, Paths};
+
+/// Why the engine could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Containers take a privileged user.
+    #[error("the engine needs root: run it with sudo")]
+    NotRoot,
+    /// A kernel feature is missing.
+    #[error("this kernel lacks {feature}: {remedy}")]
+    MissingFeature {
+        /// What is missing.
+        feature: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// No container has this id or name.
+    #[error("no such container: {0}")]
+    NoSuchContainer(String),
+    /// No network has this id or name.
+    #[error("no such network: {0}")]
+    NoSuchNetwork(String),
+    /// Another object has the name.
+    #[error("the {what} name {name:?} is already in use by {holder}")]
+    NameInUse {
+        /// `container`, `network` or `volume`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The id of the object that has it.
+        holder: String,
+    },
+    /// A name with characters that names do not have.
+    #[error("invalid container name {0:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    InvalidName(String),
+    /// The container runs.
+    #[error("container {0} is running: stop it first, or force its removal")]
+    Running(String),
+    /// The container does not run.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// The image names no program and the container neither.
+    #[error("no command specified")]
+    NoCommand,
+    /// A network's addresses are used up.
+    #[error("network {0} has no free address left")]
+    NoFreeAddress(String),
+    /// The image store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A pull failed.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// A container could not be started.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// A supervisor could not be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A container's state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A bridge could not be made.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    /// A bridge could not be removed.
+    #[error(transparent)]
+    RemoveBridge(#[from] RemoveBridgeError),
+    /// A container could not be put on its network.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The network could not be configured.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// No subnet is left for a network.
+    #[error(transparent)]
+    Subnet(#[from] FreeSubnetError),
+    /// The catalog failed.
+    #[error("the catalog {path}")]
+    Catalog {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// A row of the catalog is not what this version writes.
+    #[error("the catalog has a damaged entry for {0}")]
+    Damaged(String),
+    /// A file could not be read or written.
+    #[error("{path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What it means to the caller.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotRoot => ErrorKind::Forbidden,
+            Self::MissingFeature { .. } => ErrorKind::Unsupported,
+            Self::NoSuchContainer(_) | Self::NoSuchNetwork(_) => ErrorKind::NotFound,
+            Self::NameInUse { .. } | Self::Running(_) | Self::NotRunning(_) => ErrorKind::Conflict,
+            Self::NoCommand | Self::InvalidName(_) => ErrorKind::InvalidArgument,
+            Self::NoFreeAddress(_) => ErrorKind::Unavailable,
+            Self::Store(e) => e.kind(),
+            Self::Pull(e) => e.kind(),
+            Self::Launch(e) => e.kind(),
+            Self::Client(e) => e.kind(),
+            Self::Bridge(e) => e.kind(),
+            Self::RemoveBridge(e) => e.kind(),
+            Self::Attach(e) => e.kind(),
+            Self::Netlink(e) => e.kind(),
+            Self::Subnet(e) => e.kind(),
+            Self::State(_) | Self::Catalog { .. } | Self::Damaged(_) | Self::Io { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// The exit code of a command that failed so, as Docker's.
+    pub fn exit_code(&self) -> i32 {
+        if let Self::Launch(e) = self { e.exit_code() } else { 125 }
+    }
+}
+
+/// Names the file that an I/O error belongs to.
+pub(crate) trait At<T> {
+    fn at(self, path: impl AsRef<Path>) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
+    fn at(self, path: impl AsRef<Path>) -> Result<T, Error> {
+        self.map_err(|e| Error::Io { path: path.as_ref().to_owned(), source: e.into() })
+    }
+}
+
+/// Fails unless this process and kernel can run containers at all.
+pub(crate) fn check_host(paths: &Paths) -> Result<(), Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let path = paths.proc_file("filesystems");
+    let known = std::fs::read_to_string(&path).at(&path)?;
+    if !known.lines().any(|line| line.split_whitespace().last() == Some("overlay")) {
+        // A module that is not loaded yet is loaded by the first mount, unless there are no modules.
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let modules = Path::new("/lib/modules").join(release).join("kernel/fs/overlayfs");
+        if !modules.exists() {
+            return Err(Error::MissingFeature { feature: "overlayfs", remedy: "enable CONFIG_OVERLAY_FS" });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! The container engine: containers, images, volumes and networks over one catalog.
+//!
+//! [`Engine::open`] works in any process, without a daemon; several processes may hold the same root open at once.
+//! What one of them makes for itself alone it makes in a [`Session`], which the others take down once it is dead.
+//!
+//! On disk, below the root: `catalog.db` (SQLite: names, configurations, addresses), `images/` (see `engine-image`),
+//! `containers/<id>/` (writable layer, state, log), `volumes/<name>/_data`, `sessions/<id>/` (scratch). Below the run
+//! directory: `containers/<id>/` (socket and lock of the supervisor), `networks/<id>/names` (what its DNS answers),
+//! `sessions/<id>.lock`.
+
+mod catalog;
+mod container;
+mod engine;
+mod error;
+mod names;
+mod network;
+mod process;
+mod session;
+mod spec;
+mod volume;
+
+pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
+pub use engine::Engine;
+pub use error::Error;
+pub use network::{Network, NetworkConfig};
+pub use process::Process;
+pub use session::Session;

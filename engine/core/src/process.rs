@@ -1,0 +1,51 @@
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use engine_runtime::{Exit, Running};
+use tokio::io::unix::AsyncFd;
+
+/// A started process: a container's first one or an exec's.
+#[derive(Debug)]
+pub struct Process {
+    running: Running,
+    /// A duplicate for the reactor to watch.
+    ended: AsyncFd<OwnedFd>,
+}
+
+impl Process {
+    pub(crate) fn new(running: Running) -> io::Result<Self> {
+        let ended = AsyncFd::register(running.as_fd().try_clone_to_owned()?)?;
+        Ok(Self { running, ended })
+    }
+
+    /// Process id on the host.
+    pub fn pid(&self) -> i32 {
+        self.running.pid
+    }
+
+    /// What this host could not do, though nobody depends on it.
+    pub fn warnings(&self) -> &[String] {
+        &self.running.warnings
+    }
+
+    /// Waits until it has ended. If its supervisor was killed it was killed too: 137.
+    pub async fn wait(&self) -> io::Result<Exit> {
+        let _ready = self.ended.readable().await?;
+        // The supervisor sends nothing but the end, so this does not block.
+        Ok(self.running.wait()?.unwrap_or(Exit { code: 137, oom_killed: false }))
+    }
+
+    /// Sends a signal: to a container's first process, or to all processes of an exec. One that has ended is left
+    /// alone.
+    pub fn signal(&self, number: i32) -> io::Result<()> {
+        match self.running.signal(number) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Sets the size of its terminal.
+    pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
+        self.running.resize(rows, columns)
+    }
+}
