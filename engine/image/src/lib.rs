@@ -9,7 +9,7 @@ mod manifest;
 mod registry;
 mod store;
 
-pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
+pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use manifest::{Descriptor, Platform};
 pub use registry::{Credentials, PullError, PullEvent, PullOptions, Registries};
 pub use store::{

@@ -1,4 +1,4 @@
-//! The directory an archive is unpacked into: every name is resolved by the kernel as if that directory were `/`.
+//! The directory an archive is unpacked into, which the kernel itself keeps every lookup inside of.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,8 +8,6 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// Where symbolic links lead, absolute ones too, is looked up below the root; `/proc`'s magic links never.
-const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const NEW_DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 /// A lookup is tried again this often when the kernel says that something was renamed meanwhile (openat2(2), EAGAIN).
@@ -18,6 +16,7 @@ const RESOLVE_TRIES: u32 = 16;
 /// A root directory with the most recently used directory below it, which most entries of an archive share.
 pub(super) struct Destination {
     root: OwnedFd,
+    resolve: ResolveFlags,
     recent: Option<(PathBuf, OwnedFd)>,
 }
 
@@ -38,7 +37,7 @@ pub(super) enum NameError {
 const PATH_MAX_BYTES: usize = 4096;
 
 /// Normalises a name from an archive into a path relative to the root; empty for the root itself.
-pub(super) fn relative(name: &[u8], absolute_is_root: bool) -> Result<PathBuf, NameError> {
+pub(super) fn relative(name: &[u8], rooted: bool) -> Result<PathBuf, NameError> {
     if name.len() > PATH_MAX_BYTES {
         return Err(NameError::TooLong);
     }
@@ -50,7 +49,7 @@ pub(super) fn relative(name: &[u8], absolute_is_root: bool) -> Result<PathBuf, N
         match component {
             Component::Normal(part) => path.push(part),
             Component::CurDir => {}
-            Component::RootDir if absolute_is_root => {}
+            Component::RootDir if rooted => {}
             Component::RootDir | Component::Prefix(_) => return Err(NameError::Absolute),
             Component::ParentDir => return Err(NameError::Parent),
         }
@@ -59,8 +58,10 @@ pub(super) fn relative(name: &[u8], absolute_is_root: bool) -> Result<PathBuf, N
 }
 
 impl Destination {
-    pub(super) fn new(root: OwnedFd) -> Self {
-        Self { root, recent: None }
+    /// With `rooted`, symbolic links mean what they would after a chroot; without, one that leads out is EXDEV.
+    pub(super) fn new(root: OwnedFd, rooted: bool) -> Self {
+        let containment = if rooted { ResolveFlags::IN_ROOT } else { ResolveFlags::BENEATH };
+        Self { root, resolve: containment | ResolveFlags::NO_MAGICLINKS, recent: None }
     }
 
     /// Opens the directory at `path`; its last component may be a symbolic link that stays below the root.
@@ -115,12 +116,12 @@ impl Destination {
     fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         for _ in 1..RESOLVE_TRIES {
-            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), RESOLVE) {
+            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), self.resolve) {
                 Err(Errno::AGAIN) => {}
                 other => return other,
             }
         }
-        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), RESOLVE)
+        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), self.resolve)
     }
 }
 

@@ -102,11 +102,13 @@ fn a_layer_may_name_its_files_from_the_root_but_not_above() {
 
 #[test]
 fn links_are_followed_only_inside() {
-    let options = UnpackOptions::default();
+    let rooted = UnpackOptions { rooted: true, ..UnpackOptions::default() };
     for up in ["..", "/", "/.."] {
         let entries =
             [entry("up", EntryType::Symlink, up), file("up/outside", "bad"), file("up/dir/x", "bad")];
-        let (_dir, target) = unpacked(&entries, &options);
+        let expected = "unsafe archive entry \"up/outside\": the path leads out through a symbolic link";
+        check_refused(&archive(&entries), &UnpackOptions::default(), ErrorKind::InvalidArgument, expected);
+        let (_dir, target) = unpacked(&entries, &rooted);
         assert_eq!(
             fs::read_to_string(target.join("outside")).unwrap(),
             "bad",
@@ -114,6 +116,13 @@ fn links_are_followed_only_inside() {
         );
         assert!(target.join("dir/x").exists());
     }
+    let entries =
+        [entry("d", EntryType::Directory, ""), entry("in", EntryType::Symlink, "d"), file("in/x", "")];
+    let (_dir, target) = unpacked(&entries, &UnpackOptions::default());
+    assert!(target.join("d/x").exists());
+    let entries = [entry("loop", EntryType::Symlink, "loop"), file("loop/x", "")];
+    let expected = "unsafe archive entry \"loop/x\": the path leads through too many or magic symbolic links";
+    check_refused(&archive(&entries), &rooted, ErrorKind::InvalidArgument, expected);
 }
 
 #[test]
@@ -135,7 +144,8 @@ fn hard_links_stay_inside() {
     refuse("l", "unsafe archive entry \"l\": hard link to itself");
     refuse(".", "unsafe archive entry \"l\": hard link to the root directory");
     let absent = archive(&[entry("up", EntryType::Symlink, ".."), entry("l", EntryType::Link, "up/outside")]);
-    check_refused(&absent, &options, ErrorKind::Internal, "failed to create the hard link \"l\"");
+    let expected = "unsafe archive entry \"l\": the path leads out through a symbolic link";
+    check_refused(&absent, &options, ErrorKind::InvalidArgument, expected);
 }
 
 #[test]

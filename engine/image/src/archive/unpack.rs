@@ -22,8 +22,10 @@ pub struct UnpackOptions {
     pub devices: bool,
     /// What happens to whiteouts.
     pub whiteouts: Whiteouts,
-    /// Takes `/x` for `x` below the destination instead of refusing it: several image builders write layers so.
-    pub absolute_is_root: bool,
+    /// The destination is a root directory: `/x` means `x` in it, as several image builders write layers, and a
+    /// symbolic link leads where it would after a chroot. Otherwise absolute names and ways out through links are
+    /// refused. `..` in a name always is.
+    pub rooted: bool,
     /// What the archive may cost.
     pub limits: Limits,
 }
@@ -31,7 +33,7 @@ pub struct UnpackOptions {
 impl UnpackOptions {
     /// The options for an image's layer.
     pub fn layer(limits: Limits) -> Self {
-        Self { owner: None, devices: true, whiteouts: Whiteouts::Overlay, absolute_is_root: true, limits }
+        Self { owner: None, devices: true, whiteouts: Whiteouts::Overlay, rooted: true, limits }
     }
 }
 
@@ -99,7 +101,7 @@ pub fn unpack_into(
     let limited = LimitedReader { source, left: options.limits.bytes };
     let mut unpacker = Unpacker {
         archive: TarReader::new(limited),
-        destination: Destination::new(destination),
+        destination: Destination::new(destination, options.rooted),
         options,
         directories: Vec::new(),
         done: Unpacked::default(),
@@ -149,7 +151,7 @@ impl<R: Read> Unpacker<'_, R> {
         if self.done.file_bytes > self.options.limits.bytes {
             return Err(limit(self.options.limits.bytes, "bytes"));
         }
-        let path = relative(&entry.path, self.options.absolute_is_root).map_err(|e| refused(shown, e))?;
+        let path = relative(&entry.path, self.options.rooted).map_err(|e| refused(shown, e))?;
         let Some(name) = path.file_name() else {
             // The root itself: its attributes only.
             if entry.kind == EntryType::Directory {
@@ -260,17 +262,18 @@ impl<R: Read> Unpacker<'_, R> {
 
     fn hard_link(&mut self, entry: &Entry, place: &Place<'_>) -> Result<(), UnpackError> {
         let unsafe_target = |reason: String| UnpackError::Unsafe { entry: place.shown.to_owned(), reason };
-        let target = relative(&entry.link, self.options.absolute_is_root)
+        let target = relative(&entry.link, self.options.rooted)
             .map_err(|e| unsafe_target(format!("hard link to {:?}: {e}", shown(&entry.link))))?;
         let target_name =
             target.file_name().ok_or_else(|| unsafe_target("hard link to the root directory".to_owned()))?;
         if target == place.parent.join(place.name) {
             return Err(unsafe_target("hard link to itself".to_owned()));
         }
-        let target_dir = self
-            .destination
-            .open_dir(target.parent().unwrap_or(Path::new("")))
-            .map_err(|e| write_error(place.shown, "find the target of the hard link", e))?;
+        let target_dir =
+            self.destination.open_dir(target.parent().unwrap_or(Path::new(""))).map_err(|e| match e {
+                Errno::LOOP | Errno::XDEV => refused_link(place.shown, e),
+                e => write_error(place.shown, "find the target of the hard link", e),
+            })?;
         // Without AT_SYMLINK_FOLLOW a symbolic link is linked itself, never what it points at.
         self.create(place, "create the hard link", |dir, name| {
             rustix::fs::linkat(&target_dir, target_name, dir, name, AtFlags::empty())
@@ -331,7 +334,7 @@ impl<R: Read> Unpacker<'_, R> {
 
     fn parent(&mut self, place: &Place<'_>) -> Result<BorrowedFd<'_>, UnpackError> {
         self.destination.parent(place.parent).map_err(|e| match e {
-            Errno::LOOP => refused_link(place.shown),
+            Errno::LOOP | Errno::XDEV => refused_link(place.shown, e),
             e => write_error(place.shown, "open the directory of", e),
         })
     }
@@ -385,7 +388,7 @@ impl<R: Read> Unpacker<'_, R> {
             let dir = match self.destination.open_dir_itself(&path) {
                 Ok(dir) => dir,
                 // A later entry replaced it.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => continue,
                 Err(e) => return Err(write_error(&shown, "open", e)),
             };
             let owner = self.owner(&entry, &shown)?;
@@ -461,9 +464,12 @@ fn refused(entry: &str, error: NameError) -> UnpackError {
     UnpackError::Unsafe { entry: entry.to_owned(), reason: error.to_string() }
 }
 
-fn refused_link(entry: &str) -> UnpackError {
-    let reason = "the path leads through too many or magic symbolic links".to_owned();
-    UnpackError::Unsafe { entry: entry.to_owned(), reason }
+fn refused_link(entry: &str, error: Errno) -> UnpackError {
+    let reason = match error {
+        Errno::XDEV => "the path leads out through a symbolic link",
+        _ => "the path leads through too many or magic symbolic links",
+    };
+    UnpackError::Unsafe { entry: entry.to_owned(), reason: reason.to_owned() }
 }
 
 fn write_error(entry: &str, action: &'static str, source: Errno) -> UnpackError {

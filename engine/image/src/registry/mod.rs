@@ -442,3 +442,6 @@ impl Read for Arrivals {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests;
