@@ -1,6 +1,6 @@
 //! The catalog's queries. Whatever must be exclusive is a UNIQUE column.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -251,15 +251,15 @@ impl Catalog {
     }
 
     /// The names on a network, each with its address.
-    pub(crate) async fn names(&self, network: NetworkId) -> Result<Vec<(String, String)>, Error> {
+    pub(crate) async fn names(&self, network: NetworkId) -> Result<Vec<(String, std::net::Ipv4Addr)>, Error> {
         let query =
             sqlx::query("SELECT names, address FROM endpoints WHERE network = ?").bind(network.to_string());
         let rows = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
         let mut out = Vec::new();
         for row in rows {
             let names: Vec<String> = from_json(row.get(0))?;
-            let address: String = row.get(1);
-            out.extend(names.into_iter().map(|name| (name, address.clone())));
+            let address = parse(row.get(1))?;
+            out.extend(names.into_iter().map(|name| (name, address)));
         }
         Ok(out)
     }
@@ -283,10 +283,6 @@ impl Catalog {
         let query = sqlx::query("DELETE FROM volumes WHERE name = ?").bind(name);
         query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
         Ok(())
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     fn failed(&self, source: sqlx::Error) -> Error {
@@ -324,7 +320,7 @@ pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
 }
 
 fn is_unique_violation(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|e| e.is_unique_violation())
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 fn now() -> i64 {

@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use engine_network::{BridgeSpec, DEFAULT_POOLS, Ipv4Net, SubnetPool};
+use engine_runtime::dns::Names;
 use engine_types::{NetworkId, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -127,10 +128,9 @@ impl Engine {
             }
             let subnets = taken.iter().map(parse_subnet).collect::<Result<Vec<_>, _>>()?;
             let engine = self.clone();
-            let resolv_conf = self.paths().resolv_conf();
+            let resolvers = self.resolv_conf()?.nameservers;
             let subnet = blocking(move || {
-                let resolvers: Vec<Ipv4Addr> = engine_runtime::dns::ResolvConf::read(&resolv_conf)
-                    .nameservers
+                let resolvers: Vec<Ipv4Addr> = resolvers
                     .iter()
                     .filter_map(|server| if let IpAddr::V4(v4) = server { Some(*v4) } else { None })
                     .collect();
@@ -166,12 +166,15 @@ fn parse_subnet(row: &NetworkRow) -> Result<Ipv4Net, Error> {
 }
 
 /// Writes the file that the DNS responders of a network read, aside and renamed.
-pub(crate) fn write_names(path: &std::path::Path, names: &[(String, String)]) -> std::io::Result<()> {
-    let text: String = names.iter().map(|(name, address)| format!("{name} {address}\n")).collect();
+pub(crate) fn write_names(path: &std::path::Path, names: &[(String, Ipv4Addr)]) -> std::io::Result<()> {
+    let mut all = Names::default();
+    for (name, address) in names {
+        all.insert(name, *address);
+    }
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
     let aside = path.with_extension(format!("{}.new", std::process::id()));
-    fs::write(&aside, text)?;
+    fs::write(&aside, all.to_string())?;
     fs::rename(aside, path)
 }

@@ -1,20 +1,24 @@
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use engine_runtime::{Exit, Running};
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
 
 /// A started process: a container's first one or an exec's.
 #[derive(Debug)]
 pub struct Process {
     running: Running,
     /// A duplicate for the reactor to watch.
-    ended: AsyncFd<OwnedFd>,
+    ended: UnixDatagram,
 }
 
 impl Process {
     pub(crate) fn new(running: Running) -> io::Result<Self> {
-        let ended = AsyncFd::register(running.as_fd().try_clone_to_owned()?)?;
+        // It is a sequenced-packet socket; the reactor does not care.
+        let socket = std::os::unix::net::UnixDatagram::from(running.as_fd().try_clone_to_owned()?);
+        socket.set_nonblocking(true)?;
+        let ended = UnixDatagram::from_std(socket)?;
         Ok(Self { running, ended })
     }
 
@@ -30,9 +34,8 @@ impl Process {
 
     /// Waits until it has ended. If its supervisor was killed it was killed too: 137.
     pub async fn wait(&self) -> io::Result<Exit> {
-        let _ready = self.ended.readable().await?;
-        // The supervisor sends nothing but the end, so this does not block.
-        Ok(self.running.wait()?.unwrap_or(Exit { code: 137, oom_killed: false }))
+        let ended = self.ended.async_io(Interest::READABLE, || self.running.wait()).await?;
+        Ok(ended.unwrap_or(Exit { code: 137, oom_killed: false }))
     }
 
     /// Sends a signal: to a container's first process, or to all processes of an exec. One that has ended is left

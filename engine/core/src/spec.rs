@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use engine_image::Image;
-use engine_runtime::dns::ResolvConf;
+use engine_runtime::dns::{ResolvConf, container_resolv_conf, parse_resolv_conf};
 use engine_runtime::spec::{
     DnsConfig, LogConfig, Mount as MountSpec, MountSource, Namespace, Namespaces, Process, Propagation,
     Rootfs, Spec,
@@ -34,7 +34,7 @@ impl Engine {
         let state_dir = self.state_dir(row.id);
         let hostname = config.hostname.clone().unwrap_or_else(|| row.id.short());
         let (address, names) = endpoint.map_or((None, None), |(address, names)| (Some(address), names));
-        let resolv_conf = ResolvConf::read(&self.paths().resolv_conf());
+        let resolv_conf = self.resolv_conf()?;
         let mut mounts = self.etc_files(&state_dir, config, &hostname, address, &resolv_conf)?;
         for mount in &config.mounts {
             mounts.push(self.mount(&state_dir, mount)?);
@@ -74,6 +74,16 @@ impl Engine {
         })
     }
 
+    /// How the host resolves names; without a configuration, not at all.
+    pub(crate) fn resolv_conf(&self) -> Result<ResolvConf, Error> {
+        let path = self.paths().resolv_conf();
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(parse_resolv_conf(&text)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(ResolvConf::default()),
+            Err(e) => Err(e).at(path),
+        }
+    }
+
     /// Writes hostname, hosts and resolv.conf to the container's directory, to be mounted over the image's.
     fn etc_files(
         &self,
@@ -87,7 +97,7 @@ impl Engine {
         let on_host = config.network == NetworkMode::Host;
         let hosts = if on_host { host_file("hosts") } else { hosts(config, hostname, address) };
         let resolv = match address {
-            Some(_) => resolv_conf.render_for_container(),
+            Some(_) => container_resolv_conf(resolv_conf),
             None => host_file("resolv.conf"),
         };
         let mut mounts = Vec::new();

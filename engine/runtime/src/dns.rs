@@ -38,6 +38,7 @@ const FLAG_TRUNCATED: u16 = 0x0200;
 const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 const FLAG_RECURSION_AVAILABLE: u16 = 0x0080;
 const RCODE_FORMAT_ERROR: u16 = 1;
+const RCODE_SERVER_FAILURE: u16 = 2;
 const RCODE_NOT_IMPLEMENTED: u16 = 4;
 
 /// A name in a reply that is the question's: a pointer to the end of the header (RFC 1035, section 4.1.4).
@@ -101,6 +102,15 @@ pub fn answer(query: &[u8], names: &impl Lookup, transport: Transport) -> Outcom
         }
         Err(Malformed) => Outcome::Reply(header.error(RCODE_FORMAT_ERROR)),
     }
+}
+
+/// The reply to a query that nobody could answer: SERVFAIL. `None` for what is no query.
+pub fn server_failure(query: &[u8]) -> Option<Vec<u8>> {
+    let header = Header::parse(query)?;
+    let question = Question::parse(query)?;
+    let mut reply = header.reply(RCODE_SERVER_FAILURE, [1, 0, 0]).to_vec();
+    reply.extend_from_slice(query.get(HEADER_LEN..question.end)?);
+    Some(reply)
 }
 
 /// The records that answer a question; `None` where the network knows nothing of its name.

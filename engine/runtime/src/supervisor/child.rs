@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 
 use super::reap;
+use super::resolver::Resolver;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, SetupError, Step};
 use crate::protocol::{Connection, Reply, Request};
@@ -29,6 +30,8 @@ pub(super) struct Started {
     pub(super) pidfd: OwnedFd,
     /// The terminal's controlling side, where there is one.
     pub(super) terminal: Option<OwnedFd>,
+    /// Answers its DNS queries.
+    pub(super) resolver: Option<Resolver>,
 }
 
 /// Clones the first process, which sets itself up meanwhile.
@@ -67,10 +70,15 @@ pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Resul
             Event::Child => made.hear()?.then_some(()).ok_or(SetupError::Vanished)?,
         }
     }
+    // Loopback is up from here on, and nobody has asked yet.
+    let resolver = match (&spec.dns, &made.child) {
+        (Some(config), Some(child)) => Some(Resolver::listen(config, child.pid)?),
+        _ => None,
+    };
     made.connection.send(&ToChild::Go, &[]).step(Step::Control)?;
     while let Event::Child = next(&made.connection, launcher)? {
         if !made.hear()? {
-            return made.into_started(spec);
+            return made.into_started(spec, resolver);
         }
     }
     Err(SetupError::Vanished) // the launcher is gone
@@ -100,7 +108,7 @@ impl Made {
         }
     }
 
-    fn into_started(mut self, spec: &Spec) -> Result<Started, SetupError> {
+    fn into_started(mut self, spec: &Spec, resolver: Option<Resolver>) -> Result<Started, SetupError> {
         let child = self.child.take().ok_or(SetupError::Vanished)?;
         if spec.namespaces.pid == Namespace::Private {
             // Children of this process are born in the container from now on: that is how exec gets there.
@@ -111,7 +119,7 @@ impl Made {
                 Err(e) => return Err(e).step(Step::JoinNamespaces),
             }
         }
-        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal: self.terminal.take() })
+        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal: self.terminal.take(), resolver })
     }
 }
 

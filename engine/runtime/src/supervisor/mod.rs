@@ -7,6 +7,7 @@
 mod child;
 mod exec;
 mod relay;
+mod resolver;
 mod serve;
 
 use std::fs::File;
@@ -88,8 +89,8 @@ fn supervise(
     let filters = Filters::compile(&spec.security)?;
     let (streams, relay) = connect(spec, io, passed)?;
     let made = child::make(spec, &cgroup, &filters, streams)?;
-    let started = child::start(made, launcher, spec)?;
-    let relay = match (relay, started.terminal) {
+    let mut started = child::start(made, launcher, spec)?;
+    let relay = match (relay, started.terminal.take()) {
         (Wiring::Relay(relay), _) => Some(relay),
         (Wiring::Terminal { log, client }, Some(controller)) => {
             Some(terminal_relay(controller, log, client)?)
@@ -108,7 +109,7 @@ fn supervise(
     running.store(&spec.state_dir).map_err(|e| SetupError::Invalid(e.to_string()))?;
     launcher.send(&Reply::Started { pid: started.pid, warnings }, &[]).step(Step::Control)?;
     let launcher = launcher.as_fd().try_clone_to_owned().map(Connection::new).step(Step::Control)?;
-    let server = Server::new(spec, cgroup, filters, listener, started.pidfd, relay, launcher)?;
+    let server = Server::new(spec, cgroup, filters, listener, started, relay, launcher);
     server.run(&running)
 }
 

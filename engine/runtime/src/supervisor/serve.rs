@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
+use super::child::Started;
 use super::exec::{Exec, Progress, Target};
 use super::relay::{self, Relay};
+use super::resolver::{self, Resolver};
 use super::{exit_reply, exited, reap};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, SetupError, Step};
@@ -28,6 +31,7 @@ pub(super) struct Server<'a> {
     listener: OwnedFd,
     init: OwnedFd,
     relay: Option<Relay>,
+    resolver: Option<Resolver>,
     clients: BTreeMap<u64, Client>,
     execs: BTreeMap<u64, Exec>,
     /// The last number given to a client or an exec.
@@ -48,6 +52,7 @@ enum Token {
     Listener,
     Client(u64),
     Relay(relay::Ready),
+    Resolver(resolver::Ready),
     ExecStarting(u64),
     ExecEnded(u64),
     ExecRelay(u64, relay::Ready),
@@ -59,29 +64,34 @@ impl<'a> Server<'a> {
         cgroup: Cgroup,
         filters: Filters,
         listener: OwnedFd,
-        init: OwnedFd,
+        started: Started,
         relay: Option<Relay>,
         launcher: Connection,
-    ) -> Result<Self, SetupError> {
+    ) -> Self {
         let launcher = Client { connection: launcher, waits: true, exec: None };
         let clients = BTreeMap::from([(LAUNCHER, launcher)]);
-        Ok(Self {
+        Self {
             spec,
             cgroup,
             filters,
             listener,
-            init,
+            init: started.pidfd,
             relay,
+            resolver: started.resolver,
             clients,
             execs: BTreeMap::new(),
             last: LAUNCHER,
-        })
+        }
     }
 
     /// Serves until the first process has ended, then tells everyone and cleans up.
     pub(super) fn run(mut self, running: &State) -> Result<(), SetupError> {
         loop {
-            for token in self.wait()? {
+            let ready = self.wait()?;
+            if let Some(resolver) = &mut self.resolver {
+                resolver.expire(Instant::now());
+            }
+            for token in ready {
                 match token {
                     Token::Init => return self.finish(running),
                     Token::Listener => self.accept(),
@@ -89,6 +99,11 @@ impl<'a> Server<'a> {
                     Token::Relay(ready) => {
                         if let Some(relay) = &mut self.relay {
                             relay.handle(ready);
+                        }
+                    }
+                    Token::Resolver(ready) => {
+                        if let Some(resolver) = &mut self.resolver {
+                            resolver.handle(ready);
                         }
                     }
                     Token::ExecStarting(number) => self.exec_progress(number),
@@ -109,7 +124,11 @@ impl<'a> Server<'a> {
         let interests = self.interests();
         let mut poll: Vec<PollFd<'_>> =
             interests.iter().map(|(fd, flags, _)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, None)).step(Step::Control)?;
+        let deadline = self.resolver.as_ref().and_then(Resolver::deadline);
+        let limit = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let limit =
+            limit.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, limit.as_ref())).step(Step::Control)?;
         let ready = poll.iter().zip(&interests).filter(|(fd, _)| !fd.revents().is_empty());
         Ok(ready.map(|(_, (_, _, token))| *token).collect())
     }
@@ -124,6 +143,8 @@ impl<'a> Server<'a> {
         );
         let relay = self.relay.iter().flat_map(Relay::interests);
         out.extend(relay.map(|(fd, flags, ready)| (fd, flags, Token::Relay(ready))));
+        let resolver = self.resolver.iter().flat_map(Resolver::interests);
+        out.extend(resolver.map(|(fd, flags, ready)| (fd, flags, Token::Resolver(ready))));
         for (&number, exec) in &self.execs {
             match &exec.starting {
                 Some(starting) => out.push((starting.as_fd(), PollFlags::IN, Token::ExecStarting(number))),

@@ -1,0 +1,3 @@
+//! Runs pipelines on the built-in engine.
+
+pub mod event;
