@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use engine_network::{AttachError, BridgeError, BridgeSpec, DEFAULT_POOLS, IfName};
 use engine_types::{ErrorKind, NetworkId};
 
-use world::{HOST, METADATA, Netns, OUTSIDE, PORT, World, address, datagram_arrives, endpoint};
+use world::{HOST, INSTANCE, METADATA, Netns, OUTSIDE, PORT, World, address, datagram_arrives, endpoint};
 
 #[test]
 fn containers_of_one_network_reach_each_other() {
@@ -88,6 +88,12 @@ fn an_internal_network_has_no_way_out() {
     b.serve();
     assert_eq!(a.seen_at(OUTSIDE), None);
     assert_eq!(a.seen_at(address(&spec, 3)), Some(address(&spec, 2).into()));
+    world.host.run(&format!(
+        "iptables -t nat -A PREROUTING -d {HOST} -p tcp --dport 7000 -j DNAT --to-destination {}:{PORT}",
+        address(&spec, 3)
+    ));
+    b.run(&format!("ip route add default via {}", spec.gateway));
+    assert_eq!(world.outside.seen_at_port(SocketAddr::new(HOST.into(), 7000)), None);
 }
 
 #[test]
@@ -102,6 +108,10 @@ fn the_hosts_services_are_out_of_reach_unless_allowed() {
     assert_eq!(a.seen_at(HOST), None);
     assert_eq!(b.seen_at(open.gateway), Some(address(&open, 2).into()));
     assert_eq!(b.seen_at(HOST), Some(address(&open, 2).into()));
+    // Multicast is addressed to no one address of the host's.
+    let all_hosts = Ipv4Addr::new(224, 0, 0, 1);
+    assert!(!datagram_arrives(&a, address(&guarded, 2), &world.host, all_hosts));
+    assert!(datagram_arrives(&b, address(&open, 2), &world.host, all_hosts));
     // The host's own connections into the network are answered.
     a.serve();
     assert_eq!(world.host.seen_at(address(&guarded, 2)), Some(guarded.gateway.into()));
@@ -168,7 +178,7 @@ fn the_host_is_not_reached_through_ipv6() {
     while container.seen_at_port(target).is_none() {
         assert!(Instant::now() < deadline, "not even an open network reaches the host");
     }
-    world.ensure(&BridgeSpec { host_access: false, ..open });
+    world.host.run(&format!("nft add element inet lighter_{INSTANCE} guarded {{ {} }}", open.name));
     assert_eq!(container.seen_at_port(target), None);
 }
 

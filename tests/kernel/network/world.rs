@@ -16,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 /// How long a packet that arrives may take, and one that does not is waited for.
 const PATIENCE: Duration = Duration::from_millis(400);
-const INSTANCE: &str = "0123abcd";
+pub(super) const INSTANCE: &str = "0123abcd";
 pub(super) const PORT: u16 = 8080;
 pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
