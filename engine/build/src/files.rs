@@ -1,0 +1,140 @@
+//! The SHA-256 of files, remembered for as long as a file's status says that it has not changed.
+//!
+//! `<cache>/files/<hex of the context's path>`: records of 80 bytes, [`Key`] and hash, all numbers little-endian.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
+
+/// More records than this are not kept from build to build; only those of the last build are then.
+const RECORDS_MAX: usize = 500_000;
+/// A file changed less than this long ago may change again without its times showing it: the kernel's clock for
+/// them ticks every 1 to 10 ms.
+const SETTLED_NANOS: u128 = 50_000_000;
+const BUFFER_BYTES: usize = 128 * 1024;
+const RECORD_BYTES: usize = KEY_NUMBERS * 8 + 32;
+const KEY_NUMBERS: usize = 6;
+
+/// Device, inode, size, modification and change time in nanoseconds, mode.
+type Key = [u64; KEY_NUMBERS];
+
+/// The remembered hashes of one build context and of the layers its builds copy from.
+#[derive(Debug)]
+pub(crate) struct FileHashes {
+    path: PathBuf,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    known: HashMap<Key, [u8; 32]>,
+    used: HashMap<Key, [u8; 32]>,
+    loaded: bool,
+    changed: bool,
+}
+
+impl FileHashes {
+    /// Uses the file at `path`, which is read when first needed. A damaged one is as good as none.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, table: Mutex::default() }
+    }
+
+    /// The hash of an open file's content.
+    pub(crate) fn hash(&self, file: &mut File, meta: &Metadata) -> io::Result<[u8; 32]> {
+        let key = key_of(meta);
+        if let Some(hash) = self.find(&key) {
+            return Ok(hash);
+        }
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+        let hash = hasher.finalize().into();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let changed = u128::from(key[4]);
+        if changed + SETTLED_NANOS < now {
+            let mut table = self.lock();
+            table.used.insert(key, hash);
+            table.changed = true;
+        }
+        Ok(hash)
+    }
+
+    /// Writes what was learnt, aside and renamed. Losing it only costs time, so failures are not reported.
+    pub(crate) fn save(&self) {
+        let mut table = self.lock();
+        if !table.changed {
+            return;
+        }
+        if table.known.len() + table.used.len() <= RECORDS_MAX {
+            let known = std::mem::take(&mut table.known);
+            for (key, hash) in known {
+                table.used.entry(key).or_insert(hash);
+            }
+        }
+        let mut bytes = Vec::with_capacity(table.used.len() * RECORD_BYTES);
+        for (key, hash) in &table.used {
+            bytes.extend(key.iter().flat_map(|number| number.to_le_bytes()));
+            bytes.extend(hash);
+        }
+        if let Err(error) = crate::cache::replace_file(&self.path, &bytes) {
+            tracing::debug!(path = %self.path.display(), %error, "file hashes are not remembered");
+        }
+    }
+
+    fn find(&self, key: &Key) -> Option<[u8; 32]> {
+        let mut table = self.lock();
+        if !table.loaded {
+            table.loaded = true;
+            table.known = read(&self.path).unwrap_or_default();
+        }
+        let hash = table.used.get(key).or_else(|| table.known.get(key)).copied()?;
+        table.used.insert(*key, hash);
+        Some(hash)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // No panic leaves the table half changed.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(path: &Path) -> Option<HashMap<Key, [u8; 32]>> {
+    let bytes = fs::read(path).ok()?;
+    let record = |record: &[u8]| {
+        let (numbers, hash) = record.split_at(KEY_NUMBERS * 8);
+        let mut key = [0; KEY_NUMBERS];
+        for (number, bytes) in key.iter_mut().zip(numbers.chunks_exact(8)) {
+            *number = u64::from_le_bytes(bytes.try_into().ok()?);
+        }
+        Some((key, hash.try_into().ok()?))
+    };
+    if bytes.len() % RECORD_BYTES != 0 {
+        None
+    } else {
+        bytes.chunks_exact(RECORD_BYTES).map(record).collect()
+    }
+}
+
+fn key_of(meta: &Metadata) -> Key {
+    let nanos =
+        |seconds: i64, nanos: i64| (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanos as u64);
+    [
+        meta.dev(),
+        meta.ino(),
+        meta.size(),
+        nanos(meta.mtime(), meta.mtime_nsec()),
+        nanos(meta.ctime(), meta.ctime_nsec()),
+        u64::from(meta.mode()),
+    ]
+}

@@ -1,0 +1,467 @@
+//! Builds one stage.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine_image::{Image, StagedLayer};
+use tokio::sync::Notify;
+
+use crate::build::Shared;
+use crate::cache::Key;
+use crate::config::{Outside, StageConfig};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::dockerfile::{Action, Copy, CopySource, Instruction, Run, parse_trigger};
+use crate::error::Problem;
+use crate::gather::{Origin, Tree};
+use crate::layers::{Finished, Layers};
+use crate::owner;
+use crate::plan::{Base, copy_base};
+use crate::request::{BuildEvent, Step};
+use crate::rootfs::Dir;
+use crate::sandbox::{RunStep, Sandbox};
+use crate::write::{Destination, Writer};
+
+/// A stage under way.
+pub(crate) struct StageBuild<'a, S> {
+    shared: &'a Shared<'a, S>,
+    number: usize,
+    key: Key,
+    layers: Layers,
+    config: StageConfig,
+    outside: Outside<'a>,
+    index: usize,
+    total: usize,
+    steps: usize,
+    cached: usize,
+}
+
+/// A `COPY` or `ADD` whose variables are expanded.
+struct Expanded {
+    sources: Vec<CopySource>,
+    destination: Destination,
+    owner: Option<engine_image::archive::Owner>,
+    mode: Option<u32>,
+}
+
+impl<'a, S: Sandbox> StageBuild<'a, S> {
+    /// Builds the stage `number`, waiting for those it needs.
+    pub(crate) async fn build(shared: &'a Shared<'a, S>, number: usize) -> Result<Finished, Diagnostic> {
+        let stage = &shared.plan.file.stages[number];
+        let writes =
+            |i: &&Instruction| matches!(i.action, Action::Run(_) | Action::Copy(_) | Action::Workdir(_));
+        let outside = Outside {
+            args: &shared.request.args,
+            global_args: &shared.plan.global_args,
+            escape: shared.plan.file.escape,
+        };
+        let mut build = Self {
+            shared,
+            number,
+            key: Key::of("scratch").finish(),
+            layers: Layers::new(shared.store.clone(), shared.cache.clone()),
+            config: StageConfig::new(None),
+            outside,
+            index: 0,
+            total: 1 + stage.instructions.iter().filter(writes).count(),
+            steps: 0,
+            cached: 0,
+        };
+        let result = build.all().await;
+        // What is done is worth keeping even when a later step failed.
+        let settled = build.layers.settle().await.map_err(|problem| stage.place.problem(problem));
+        result.and(settled)?;
+        let Self { key, layers, mut config, steps, cached, .. } = build;
+        config.image.rootfs.diff_ids = layers.diff_ids();
+        Ok(Finished { key, layers, config: config.image, steps, cached })
+    }
+
+    async fn all(&mut self) -> Result<(), Diagnostic> {
+        let stage = &self.shared.plan.file.stages[self.number];
+        let step = self.next_step(&format!("FROM {}", stage.image));
+        let started = self.start(&step);
+        let base = self.from(&stage.image_place).await;
+        let from = self.end(&step, started, base)?;
+        for trigger in self.config.take_triggers() {
+            let mut instruction = parse_trigger(&format!("ONBUILD of {from}"), &trigger)?;
+            instruction.text = format!("ONBUILD {}", instruction.text);
+            self.instruction(&instruction).await?;
+        }
+        for instruction in &stage.instructions {
+            self.instruction(instruction).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the base; gives its name.
+    async fn from(&mut self, place: &Place) -> Result<String, Diagnostic> {
+        match &self.shared.plan.bases[self.number] {
+            Base::Scratch => Ok("scratch".to_owned()),
+            Base::Stage(base) => {
+                let finished = self.shared.finished(*base).await.map_err(|problem| place.problem(problem))?;
+                self.key = finished.key;
+                self.layers = finished.layers.share();
+                self.config = StageConfig::new(Some(&finished.config));
+                Ok(self.shared.plan.stage_name(*base))
+            }
+            Base::Image(reference) => {
+                let image = self.shared.image(reference, self.number).await;
+                let image = image.map_err(|problem| place.problem(problem))?;
+                self.key = Key::of("image").part(image.id.to_string()).finish();
+                self.start_from(&image);
+                Ok(reference.to_string())
+            }
+        }
+    }
+
+    fn start_from(&mut self, image: &Image) {
+        let dirs = self.shared.store.layer_dirs(image);
+        for (layer, dir) in image.layers.iter().zip(dirs.into_iter().rev()) {
+            self.layers.push(layer.diff_id, layer.chain_id, dir);
+        }
+        self.config = StageConfig::new(Some(&image.config));
+    }
+
+    async fn instruction(&mut self, instruction: &Instruction) -> Result<(), Diagnostic> {
+        let result = match &instruction.action {
+            Action::Run(_) | Action::Copy(_) | Action::Workdir(_) => {
+                let step = self.next_step(&instruction.text);
+                let started = self.start(&step);
+                self.steps += 1;
+                let result = match &instruction.action {
+                    Action::Run(run) => self.run(run, &step).await.map_err(|p| instruction.problem(p)),
+                    Action::Copy(copy) => self.copy(copy, &step, &instruction.place).await,
+                    Action::Workdir(dir) => {
+                        self.workdir(dir, &step).await.map_err(|p| instruction.problem(p))
+                    }
+                    _ => Ok(()),
+                };
+                return self.end(&step, started, result);
+            }
+            other => self.config.apply(other, &instruction.text, &self.outside),
+        };
+        result.map_err(|problem| instruction.problem(problem))
+    }
+
+    async fn run(&mut self, run: &Run, step: &Step) -> Result<(), Problem> {
+        let args = match run {
+            Run::Command(command) => self.config.command(command),
+            Run::Script(script) => self.config.shell_command(script),
+        };
+        let visible = self.config.visible_args();
+        let config = &self.config.image.config;
+        let mut env: Vec<String> = visible.iter().chain(&config.env).cloned().collect();
+        let (cwd, user) = (self.config.working_dir().to_owned(), config.user.clone());
+        let key = Key::of("run").key(self.key).parts(&args).parts(&env).part(&cwd).part(&user).finish();
+        env.extend(self.config.proxies(&self.outside));
+        let shown = shown_command(run, &args);
+        let created_by = match visible.len() {
+            0 => format!("RUN {shown} # buildkit"),
+            n => format!("RUN |{n} {} {shown} # buildkit", visible.join(" ")),
+        };
+        if self.take_cached(key, step, &created_by) {
+            return Ok(());
+        }
+        let staged = self.shared.store.stage().map_err(Problem::Store)?;
+        let (upper, work) = (staged.upper(), staged.work());
+        let dirs = self.layers.dirs();
+        let mounted = Notify::new();
+        let progress = self.shared.progress;
+        let code = {
+            let output = |stream, bytes: &[u8]| {
+                progress(BuildEvent::Output { step: step.clone(), stream, bytes: bytes.to_owned() });
+            };
+            let notify = || mounted.notify_one();
+            let running = self.shared.sandbox.run(RunStep {
+                layers: &dirs,
+                upper: &upper,
+                work: &work,
+                args: &args,
+                env: &env,
+                cwd: &cwd,
+                user: &user,
+                output: &output,
+                mounted: &notify,
+            });
+            let settling = async {
+                mounted.notified().await;
+                self.layers.settle().await?;
+                std::future::pending::<Result<std::convert::Infallible, Problem>>().await
+            };
+            let (running, settling) = (pin!(running), pin!(settling));
+            tokio::select! {
+                biased;
+                code = running => code.map_err(|source| Problem::Run { command: shown.clone(), source })?,
+                Err(problem) = settling => return Err(problem),
+            }
+        };
+        if code != 0 {
+            return Err(Problem::ExitCode { command: shown, code });
+        }
+        self.add_layer(staged, key, created_by);
+        Ok(())
+    }
+
+    async fn workdir(&mut self, dir: &str, step: &Step) -> Result<(), Problem> {
+        let dir = self.config.expand(dir, &self.outside)?;
+        self.config.set_working_dir(&dir);
+        let dir = self.config.working_dir().to_owned();
+        let created_by = format!("WORKDIR {dir}");
+        let key = Key::of("workdir").key(self.key).part(&dir).finish();
+        if self.take_cached(key, step, &created_by) {
+            return Ok(());
+        }
+        let dirs = self.layers.dirs();
+        let exists = Dir::layers(dirs.clone()).resolve(Path::new(&dir), true)?;
+        if exists.node.is_some_and(|node| node.dir.is_some()) {
+            self.config.add_history(created_by, None, true);
+            return Ok(());
+        }
+        let staged = self.shared.store.stage().map_err(Problem::Store)?;
+        let cancelled = self.shared.cancelled.flag();
+        let mut writer = Writer::new(staged.upper(), staged.work(), &dirs, None, None, &cancelled);
+        writer.make_dir(Path::new(&dir))?;
+        writer.finish()?;
+        self.add_layer(staged, key, created_by);
+        Ok(())
+    }
+
+    async fn copy(&mut self, copy: &Copy, step: &Step, place: &Place) -> Result<(), Diagnostic> {
+        let flag = |name| place.at(copy.flag_span(name).unwrap_or(place.span.clone()));
+        let origin = self.origin(copy).await.map_err(|problem| flag("from").problem(problem))?;
+        let sources = self.expand_sources(copy).map_err(|problem| place.problem(problem))?;
+        let destination = self.config.expand(&copy.destination, &self.outside);
+        let destination = destination.map_err(|problem| place.problem(problem))?;
+        let owner = self.owner(copy).map_err(|problem| flag("chown").problem(problem))?;
+        let mode = self.mode(copy).map_err(|problem| flag("chmod").problem(problem))?;
+        let destination = Destination::new(&destination, self.config.working_dir());
+        let expanded = Expanded { sources, destination, owner, mode };
+        let (trees, digest) = self.gather(copy, &expanded, &origin, place).await?;
+        let created_by = created_by(copy);
+        let key = self.copy_key(copy, &expanded, digest);
+        if self.take_cached(key, step, &created_by) {
+            return Ok(());
+        }
+        let staged = self.shared.store.stage().map_err(|e| place.problem(Problem::Store(e)))?;
+        let dirs = self.layers.dirs();
+        let cancelled = self.shared.cancelled.flag();
+        let add = copy.add;
+        let written = blocking(move || {
+            let Expanded { destination, owner, mode, sources } = expanded;
+            let mut writer = Writer::new(staged.upper(), staged.work(), &dirs, owner, mode, &cancelled);
+            for source in sources {
+                if let CopySource::Inline { name, content, .. } = source {
+                    writer.write_inline(&name, &content, &destination)?;
+                }
+            }
+            for tree in &trees {
+                let archive = add && !tree.is_dir() && tree.items[0].node.meta.is_file();
+                if !(archive && writer.unpack(&origin, &tree.items[0].node, &destination)?) {
+                    writer.copy(&origin, tree, &destination)?;
+                }
+            }
+            writer.finish()?;
+            Ok(staged)
+        });
+        let staged = written.await.map_err(|problem| place.problem(problem))?;
+        self.add_layer(staged, key, created_by);
+        Ok(())
+    }
+
+    /// Where the instruction's files come from.
+    async fn origin(&self, copy: &Copy) -> Result<Origin, Problem> {
+        let Some(from) = &copy.from else { return Ok(self.shared.context.clone()) };
+        let stages = &self.shared.plan.file.stages;
+        let dirs = match copy_base(stages, self.number, from)? {
+            Base::Scratch => Vec::new(),
+            Base::Stage(stage) => self.shared.finished(stage).await?.layers.dirs(),
+            Base::Image(reference) => {
+                let image = self.shared.image(&reference, self.number).await?;
+                self.shared.store.layer_dirs(&image)
+            }
+        };
+        Ok(Origin { root: Dir::layers(dirs), shown: from.clone(), context: None })
+    }
+
+    fn expand_sources(&self, copy: &Copy) -> Result<Vec<CopySource>, Problem> {
+        let expand = |source: &CopySource| match source {
+            CopySource::Path(path) => {
+                let path = self.config.expand(path, &self.outside)?;
+                let remote = ["http://", "https://", "git@", "git://"].iter().any(|p| path.starts_with(p));
+                if copy.add && remote {
+                    return Err(Problem::Unsupported(format!("ADD of an address ({path})")));
+                }
+                Ok(CopySource::Path(path))
+            }
+            CopySource::Inline { name, content, expand: true } => {
+                let lookup = |name: &str| self.config.variable(name);
+                let content = crate::expand::expand_document(content, &lookup)
+                    .map_err(|reason| Problem::Expand { word: name.clone(), reason })?;
+                Ok(CopySource::Inline { name: name.clone(), content, expand: false })
+            }
+            inline @ CopySource::Inline { .. } => Ok(inline.clone()),
+        };
+        copy.sources.iter().map(expand).collect()
+    }
+
+    fn owner(&self, copy: &Copy) -> Result<Option<engine_image::archive::Owner>, Problem> {
+        let Some(value) = &copy.chown else { return Ok(None) };
+        let value = self.config.expand(value, &self.outside)?;
+        owner::resolve(&value, &Dir::layers(self.layers.dirs())).map(Some)
+    }
+
+    fn mode(&self, copy: &Copy) -> Result<Option<u32>, Problem> {
+        let Some(value) = &copy.chmod else { return Ok(None) };
+        let value = self.config.expand(value, &self.outside)?;
+        match u32::from_str_radix(&value, 8) {
+            Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
+            _ => Err(Problem::Syntax(format!(
+                "invalid chmod parameter: {value:?}. it should be octal string and between 0 and 07777"
+            ))),
+        }
+    }
+
+    /// Finds the files and hashes them.
+    async fn gather(
+        &self,
+        copy: &Copy,
+        expanded: &Expanded,
+        origin: &Origin,
+        place: &Place,
+    ) -> Result<(Vec<Tree>, [u8; 32]), Diagnostic> {
+        let mut paths = Vec::new();
+        for (source, span) in expanded.sources.iter().zip(&copy.spans) {
+            if let CopySource::Path(path) = source {
+                paths.push((path.clone(), place.at(span.clone())));
+            }
+        }
+        let (origin, files) = (origin.clone(), Arc::clone(&self.shared.files));
+        let cancelled = self.shared.cancelled.flag();
+        let missing = |path: &str| Problem::NotFound {
+            instruction: copy.keyword(),
+            source_path: path.to_owned(),
+            destination: copy.destination.clone(),
+            missing: format!("/{}", crate::ignore::clean(path)),
+            place: origin.shown.clone(),
+        };
+        let sources = copy.sources.len();
+        let work = {
+            let origin = origin.clone();
+            let paths = paths.clone();
+            move || {
+                let mut trees = Vec::new();
+                for (number, (path, _)) in paths.iter().enumerate() {
+                    match origin.gather(path, &cancelled) {
+                        Ok(Some(found)) => trees.extend(found),
+                        Ok(None) => return Ok(Err(number)),
+                        Err(problem) => return Err(problem),
+                    }
+                }
+                let digest = origin.digest(&trees, &files, &cancelled)?;
+                Ok(Ok((trees, digest)))
+            }
+        };
+        let found = blocking(work).await.map_err(|problem| place.problem(problem))?;
+        let (trees, digest) = found.map_err(|number| paths[number].1.problem(missing(&paths[number].0)))?;
+        let several = sources > 1 || trees.len() > 1;
+        if several && !expanded.destination.is_dir {
+            let problem = Problem::DestinationNotDirectory { instruction: copy.keyword() };
+            return Err(place.at(copy.spans[copy.spans.len() - 1].clone()).problem(problem));
+        }
+        Ok((trees, digest))
+    }
+
+    fn copy_key(&self, copy: &Copy, expanded: &Expanded, digest: [u8; 32]) -> Key {
+        let owner = expanded.owner.map(|owner| format!("{}:{}", owner.uid, owner.gid));
+        let inline = expanded.sources.iter().flat_map(|source| match source {
+            CopySource::Inline { name, content, .. } => vec![name.clone(), content.clone()],
+            CopySource::Path(_) => Vec::new(),
+        });
+        Key::of(copy.keyword())
+            .key(self.key)
+            .part(digest)
+            .part([u8::from(copy.from.is_some()), u8::from(expanded.destination.is_dir)])
+            .part(expanded.destination.path.as_os_str().as_encoded_bytes())
+            .parts(owner)
+            .parts(expanded.mode.map(u32::to_le_bytes))
+            .parts(inline)
+            .finish()
+    }
+
+    fn take_cached(&mut self, key: Key, step: &Step, created_by: &str) -> bool {
+        if self.shared.request.no_cache {
+            return false;
+        }
+        let Some(created) = self.layers.take_cached(key) else { return false };
+        self.key = key;
+        self.cached += 1;
+        self.config.image.created = Some(created.clone());
+        self.config.add_history(created_by.to_owned(), Some(created), false);
+        (self.shared.progress)(BuildEvent::Cached(step.clone()));
+        true
+    }
+
+    fn add_layer(&mut self, staged: StagedLayer, key: Key, created_by: String) {
+        let created = jiff::Timestamp::now().to_string();
+        self.key = key;
+        self.config.image.created = Some(created.clone());
+        self.config.add_history(created_by, Some(created.clone()), false);
+        self.layers.add(staged, key, created);
+    }
+
+    fn next_step(&mut self, text: &str) -> Step {
+        self.index += 1;
+        Step {
+            stage: self.shared.plan.stage_name(self.number),
+            index: self.index,
+            total: self.total.max(self.index),
+            text: text.to_owned(),
+        }
+    }
+
+    fn start(&self, step: &Step) -> Instant {
+        (self.shared.progress)(BuildEvent::Started(step.clone()));
+        Instant::now()
+    }
+
+    fn end<T>(&self, step: &Step, started: Instant, result: Result<T, Diagnostic>) -> Result<T, Diagnostic> {
+        (self.shared.progress)(match &result {
+            Ok(_) => BuildEvent::Done { step: step.clone(), duration: started.elapsed() },
+            Err(_) => BuildEvent::Failed(step.clone()),
+        });
+        result
+    }
+}
+
+/// Does work that reads and writes files where it does not keep other stages waiting.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    // The thread was cancelled with the runtime, or panicked.
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Problem::Cancelled))
+}
+
+/// The command as errors and the history show it, as in BuildKit.
+fn shown_command(run: &Run, args: &[String]) -> String {
+    match run {
+        Run::Script(_) => format!("{} (here-document)", args[..args.len() - 1].join(" ")),
+        Run::Command(_) => args.join(" "),
+    }
+}
+
+fn created_by(copy: &Copy) -> String {
+    let mut shown = copy.keyword().to_owned();
+    for (flag, value) in [("chown", &copy.chown), ("chmod", &copy.chmod)] {
+        if let Some(value) = value {
+            shown.push_str(&format!(" --{flag}={value}"));
+        }
+    }
+    for source in &copy.sources {
+        match source {
+            CopySource::Path(path) => shown.push_str(&format!(" {path}")),
+            CopySource::Inline { name, .. } => shown.push_str(&format!(" <<{name}")),
+        }
+    }
+    format!("{shown} {} # buildkit", copy.destination)
+}
