@@ -82,23 +82,23 @@ struct State {
 impl State {
     fn open(&mut self, element: &quick_xml::events::BytesStart<'_>) {
         match element.name().as_ref() {
-            b"testcase" => {
-                let attribute = |wanted: &[u8]| {
+            "testcase" => {
+                let attribute = |wanted: &str| {
                     let found = element.attributes().flatten().find(|a| a.key.as_ref() == wanted);
-                    found.map(|a| String::from_utf8_lossy(&a.value).into_owned()).unwrap_or_default()
+                    found.map(|a| a.value.into_owned()).unwrap_or_default()
                 };
-                let (class, name) = (attribute(b"classname"), attribute(b"name"));
+                let (class, name) = (attribute("classname"), attribute("name"));
                 self.test = Some(if class.is_empty() { name } else { format!("{class}.{name}") });
                 (self.failed, self.skipped) = (false, false);
             }
-            b"failure" | b"error" if self.test.is_some() => self.failed = true,
-            b"skipped" if self.test.is_some() => self.skipped = true,
+            "failure" | "error" if self.test.is_some() => self.failed = true,
+            "skipped" if self.test.is_some() => self.skipped = true,
             _ => {}
         }
     }
 
-    fn close(&mut self, name: &[u8]) {
-        if name != b"testcase" {
+    fn close(&mut self, name: &str) {
+        if name != "testcase" {
             return;
         }
         let Some(test) = self.test.take() else { return };

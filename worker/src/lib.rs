@@ -1,7 +1,16 @@
 //! Runs pipelines on the built-in engine.
 
+pub mod artifacts;
+pub mod cache;
 pub mod event;
+pub mod inside;
+pub mod junit;
+pub mod mask;
+pub mod output;
 pub mod runner;
+pub mod secrets;
+pub mod source;
+pub mod workspace;
 
 /// An error with its causes, in a line.
 pub fn causes(error: &dyn std::error::Error) -> String {

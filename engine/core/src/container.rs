@@ -376,7 +376,7 @@ impl Engine {
 
     /// Wires a container's network namespace. The bridge of a network that outlived the machine's last start is made
     /// again.
-    fn attach(
+    pub(crate) fn attach(
         &self,
         id: ContainerId,
         network: &Network,

@@ -8,6 +8,7 @@
 //! directory: `containers/<id>/` (socket and lock of the supervisor), `networks/<id>/names` (what its DNS answers),
 //! `sessions/<id>.lock`.
 
+mod build;
 mod catalog;
 mod container;
 mod engine;
@@ -19,6 +20,7 @@ mod session;
 mod spec;
 mod volume;
 
+pub use build::BuildSandbox;
 pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 pub use engine::Engine;
 pub use error::Error;

@@ -35,7 +35,7 @@ impl Engine {
         let hostname = config.hostname.clone().unwrap_or_else(|| row.id.short());
         let (address, names) = endpoint.map_or((None, None), |(address, names)| (Some(address), names));
         let resolv_conf = self.resolv_conf()?;
-        let mut mounts = self.etc_files(&state_dir, config, &hostname, address, &resolv_conf)?;
+        let mut mounts = self.etc_files(&state_dir, config, &hostname, address, &resolv_conf, address.is_some())?;
         for mount in &config.mounts {
             mounts.push(self.mount(&state_dir, mount)?);
         }
@@ -65,7 +65,7 @@ impl Engine {
             log: config.log.then(|| LogConfig { path: self.log_path(row.id), max_size: None, max_files: 1 }),
             dns: address.map(|_| DnsConfig {
                 names: names.into_iter().collect(),
-                upstream: resolv_conf.nameservers.iter().map(|&ip| SocketAddr::new(ip, DNS_PORT)).collect(),
+                upstream: upstream(&resolv_conf),
             }),
             tether: config.tether,
             cgroup_parent: self.cgroup_parent(),
@@ -93,21 +93,19 @@ impl Engine {
     }
 
     /// Writes hostname, hosts and resolv.conf to the container's directory, to be mounted over the image's.
-    fn etc_files(
+    pub(crate) fn etc_files(
         &self,
         state_dir: &Path,
         config: &ContainerConfig,
         hostname: &str,
         address: Option<Ipv4Addr>,
         resolv_conf: &ResolvConf,
+        own_resolver: bool,
     ) -> Result<Vec<MountSpec>, Error> {
         let host_file = |name: &str| fs::read_to_string(self.paths().etc.join(name)).unwrap_or_default();
         let on_host = config.network == NetworkMode::Host;
         let hosts = if on_host { host_file("hosts") } else { hosts(config, hostname, address) };
-        let resolv = match address {
-            Some(_) => container_resolv_conf(resolv_conf),
-            None => host_file("resolv.conf"),
-        };
+        let resolv = if own_resolver { container_resolv_conf(resolv_conf) } else { host_file("resolv.conf") };
         let mut mounts = Vec::new();
         for (name, text) in [("hostname", format!("{hostname}\n")), ("hosts", hosts), ("resolv.conf", resolv)]
         {
@@ -198,6 +196,16 @@ pub(crate) fn merge_env(entries: impl Iterator<Item = String>) -> Vec<String> {
         }
     }
     order.iter().filter_map(|name| values.get(name).cloned().flatten()).collect()
+}
+
+/// Where the host's resolvers listen.
+pub(crate) fn upstream(resolv_conf: &ResolvConf) -> Vec<SocketAddr> {
+    resolv_conf.nameservers.iter().map(|&ip| SocketAddr::new(ip, DNS_PORT)).collect()
+}
+
+/// An environment with Docker's default `PATH` unless it has its own.
+pub(crate) fn with_default_path(env: &[String]) -> Vec<String> {
+    merge_env(std::iter::once(DEFAULT_PATH.to_owned()).chain(env.iter().cloned()))
 }
 
 /// The same lines as Docker's.

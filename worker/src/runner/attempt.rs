@@ -65,7 +65,7 @@ pub(super) async fn run_attempt(attempt: &Attempt<'_>) -> AttemptEnd {
     let mut steps = Vec::new();
     let deadline = Instant::now() + attempt.job.timeout.to_std();
     let failure = attempt.perform(&mut containers, &mut steps, deadline).await.err();
-    let tests = attempt.keep(&containers, failure.is_none()).await;
+    let tests = if attempt.settings.stop.is_urgent() { None } else { attempt.keep(&containers, failure.is_none()).await };
     attempt.phase(Phase::TearDown);
     if let Err(error) = containers.take_down().await {
         attempt.notice(Level::Warning, format!("take the job down: {error}"));
@@ -98,6 +98,7 @@ impl Attempt<'_> {
             () = tokio::time::sleep_until(deadline) => return Err(self.timed_out()),
             container = containers.set_up() => container?,
         };
+        self.restore_caches(container).await;
         let mut failure = None;
         for step in &self.job.steps {
             let status = if failure.is_none() { Status::Success } else { Status::Failure };

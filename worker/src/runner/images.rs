@@ -1,27 +1,30 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use engine::{BuildSandbox, Network, NetworkConfig};
+use engine_build::{BuildEvent, BuildRequest};
 use engine_image::{PullEvent, PullOptions};
 use engine_types::{Digest, ErrorKind, ImageId, Reference};
-use pipelines::Image;
+use pipelines::{Build, Image};
 use tokio::sync::OnceCell;
 
 use super::attempt::{Attempt, Failure};
 use super::containers::set_up;
 use super::run::Settings;
 use crate::event::{Event, Level, Phase};
+use crate::mask::MaskedStream;
 
 /// The images of a run: each is pulled or built once, by the job that needs it first.
 pub(super) struct Images {
     /// By the image as the file has it.
     known: Mutex<HashMap<String, Arc<OnceCell<ImageId>>>>,
     registries: engine_image::Registries,
+    network: OnceCell<Network>,
 }
 
 impl Images {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self { known: Mutex::default(), registries: settings.registries.clone() }
+        Self { known: Mutex::default(), registries: settings.registries.clone(), network: OnceCell::new() }
     }
 
     /// Finds, pulls or builds an image.
@@ -37,6 +40,40 @@ impl Images {
         id.await.copied()
     }
 
+    async fn build(&self, attempt: &Attempt<'_>, build: &Build) -> Result<ImageId, Failure> {
+        let (engine, session) = (&attempt.settings.engine, attempt.settings.session.id());
+        attempt.phase(Phase::Build);
+        let context = attempt.settings.snapshot.path().join(&build.context);
+        let request = BuildRequest {
+            dockerfile: build.dockerfile.as_ref().map(|name| context.join(name)),
+            context,
+            target: build.target.clone(),
+            args: build.args.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            cache_dir: engine.build_cache(),
+            ..BuildRequest::default()
+        };
+        let network = self.build_network(attempt).await.map_err(|e| set_up("build network", &e))?;
+        let pulls = Mutex::new(HashMap::new());
+        let on_pull = |name: &str, event: PullEvent| {
+            let mut pulls = pulls.lock().unwrap_or_else(PoisonError::into_inner);
+            pulls.entry(name.to_owned()).or_insert_with(|| PullProgress::new(attempt, name.to_owned())).take(event);
+        };
+        let pull = PullOptions { registries: self.registries.clone(), platform: None };
+        let sandbox = BuildSandbox { engine, session, network, pull, on_pull: &on_pull };
+        let output = BuildOutput { attempt, masked: Mutex::new(attempt.masker.stream()) };
+        let built = engine.build(&request, &sandbox, &|event| output.take(event)).await;
+        output.finish();
+        built.map(|built| built.image.id).map_err(|e| Failure::SetUp(crate::causes(&e)))
+    }
+
+    /// The network of all builds of this run, made for the first.
+    async fn build_network(&self, attempt: &Attempt<'_>) -> Result<Network, engine::Error> {
+        let session = attempt.settings.session.id();
+        let name = format!("{}-build", session.short());
+        let config = NetworkConfig { name, session: Some(session), ..NetworkConfig::default() };
+        self.network.get_or_try_init(|| attempt.settings.engine.create_network(config)).await.cloned()
+    }
+
     async fn pull(&self, attempt: &Attempt<'_>, name: &str) -> Result<ImageId, Failure> {
         let store = attempt.settings.engine.images();
         match store.resolve(name) {
@@ -47,7 +84,7 @@ impl Images {
         attempt.phase(Phase::Pull(name.to_owned()));
         let reference: Reference = name.parse().map_err(|e| set_up(&format!("image {name}"), &e))?;
         let options = PullOptions { registries: self.registries.clone(), platform: None };
-        let progress = PullProgress::new(attempt, name);
+        let progress = PullProgress::new(attempt, name.to_owned());
         let pulled = store.pull(&reference, &options, &|event| progress.take(event)).await;
         pulled.map(|image| image.id).map_err(|e| set_up(&format!("image {name}"), &e))
     }
@@ -56,13 +93,13 @@ impl Images {
 /// Adds up the layers of a pull.
 struct PullProgress<'a> {
     attempt: &'a Attempt<'a>,
-    image: &'a str,
+    image: String,
     /// Bytes received and bytes in all, by layer.
     layers: Mutex<HashMap<Digest, (u64, u64)>>,
 }
 
 impl<'a> PullProgress<'a> {
-    fn new(attempt: &'a Attempt<'a>, image: &'a str) -> Self {
+    fn new(attempt: &'a Attempt<'a>, image: String) -> Self {
         Self { attempt, image, layers: Mutex::default() }
     }
 
@@ -70,7 +107,7 @@ impl<'a> PullProgress<'a> {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             PullEvent::LayerStarted { blob, size } => drop(layers.insert(blob, (0, size))),
-            PullEvent::LayerProgress { blob, received } => {
+            PullEvent::LayerProgress { blob, received, .. } => {
                 if let Some(layer) = layers.get_mut(&blob) {
                     layer.0 = received;
                 }
@@ -81,7 +118,42 @@ impl<'a> PullProgress<'a> {
             _ => return,
         }
         let (received, total) = layers.values().fold((0, 0), |(r, t), layer| (r + layer.0, t + layer.1));
-        let (job, image) = (self.attempt.job.id.clone(), self.image.to_owned());
+        let (job, image) = (self.attempt.job.id.clone(), self.image.clone());
         self.attempt.settings.reporter.report(Event::PullProgress { job, image, received, total });
+    }
+}
+
+/// Passes a build's progress on.
+struct BuildOutput<'a> {
+    attempt: &'a Attempt<'a>,
+    masked: Mutex<MaskedStream>,
+}
+
+impl BuildOutput<'_> {
+    fn take(&self, event: BuildEvent) {
+        let (step, cached) = match event {
+            BuildEvent::Started(step) => (step, false),
+            BuildEvent::Cached(step) => (step, true),
+            BuildEvent::Output { bytes, .. } => {
+                let mut masked = self.masked.lock().unwrap_or_else(PoisonError::into_inner);
+                return self.output(masked.push(&bytes));
+            }
+            BuildEvent::Done { .. } | BuildEvent::Failed(_) | BuildEvent::Exporting => return,
+        };
+        let (job, text) = (self.attempt.job.id.clone(), step.text);
+        let event = Event::BuildStep { job, number: step.index, total: step.total, text, cached };
+        self.attempt.settings.reporter.report(event);
+    }
+
+    fn finish(&self) {
+        let rest = self.masked.lock().unwrap_or_else(PoisonError::into_inner).finish();
+        self.output(rest);
+    }
+
+    fn output(&self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            let (job, source) = (self.attempt.job.id.clone(), Arc::from("build"));
+            self.attempt.settings.reporter.report(Event::Output { job, source, stderr: false, bytes });
+        }
     }
 }

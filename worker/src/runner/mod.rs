@@ -8,6 +8,7 @@ mod attempt;
 mod containers;
 mod images;
 mod job;
+mod keep;
 mod run;
 mod service;
 mod step;

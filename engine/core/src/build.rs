@@ -1,0 +1,182 @@
+//! Builds: the sandbox that `engine-build` runs its commands in.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use engine_build::{BuildError, BuildEvent, BuildRequest, Built, RunStep, Sandbox, SandboxError, Stream};
+use engine_image::{Image, PullEvent, PullOptions};
+use engine_runtime::StdStreams;
+use engine_runtime::spec::{DnsConfig, Namespaces, Process as ProcessSpec, Resources, Rootfs, Security, Spec};
+use engine_types::{ContainerId, ErrorKind, Reference, SessionId};
+use tokio::net::unix::pipe;
+
+use crate::catalog::{ContainerRow, to_json};
+use crate::container::{ContainerConfig, NetworkMode};
+use crate::engine::{Engine, blocking, random};
+use crate::error::{At, Error};
+use crate::network::Network;
+use crate::process::Process;
+
+/// Bytes of output taken at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// Where a build's commands run and its images come from.
+pub struct BuildSandbox<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// What everything is made in.
+    pub session: SessionId,
+    /// The network of the commands.
+    pub network: Network,
+    /// How images are pulled.
+    pub pull: PullOptions,
+    /// Is told how pulls come along: the image's name and what happens.
+    pub on_pull: &'a (dyn Fn(&str, PullEvent) + Sync),
+}
+
+impl Engine {
+    /// Builds an image of a Dockerfile. Dropping the future kills what runs; the session's end removes the rest.
+    pub async fn build(
+        &self,
+        request: &BuildRequest,
+        sandbox: &BuildSandbox<'_>,
+        progress: &(dyn Fn(BuildEvent) + Sync),
+    ) -> Result<Built, BuildError> {
+        engine_build::build(self.images(), sandbox, request, progress).await
+    }
+
+    /// Where results of build steps are remembered.
+    pub fn build_cache(&self) -> PathBuf {
+        self.paths().root.join("build-cache")
+    }
+}
+
+impl Sandbox for BuildSandbox<'_> {
+    async fn run(&self, step: RunStep<'_>) -> Result<i32, SandboxError> {
+        self.run_step(&step).await.map_err(|e| SandboxError::new(e.kind(), e))
+    }
+
+    async fn image(&self, reference: &Reference, pull: bool) -> Result<Image, SandboxError> {
+        if !pull {
+            match self.engine.images().resolve(&reference.to_string()) {
+                Ok(image) => return Ok(image),
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(SandboxError::new(e.kind(), e)),
+            }
+        }
+        let name = reference.to_string();
+        let pulled = self.engine.images().pull(reference, &self.pull, &|event| (self.on_pull)(&name, event)).await;
+        pulled.map_err(|e| SandboxError::new(e.kind(), e))
+    }
+}
+
+impl BuildSandbox<'_> {
+    async fn run_step(&self, step: &RunStep<'_>) -> Result<i32, Error> {
+        let id = ContainerId::from_random(random()?);
+        let spec = self.spec(id, step).await?;
+        let (stdout, mut out) = output_pipe().at(&spec.state_dir)?;
+        let (stderr, mut err) = output_pipe().at(&spec.state_dir)?;
+        let null = fs::File::open("/dev/null").at("/dev/null")?;
+        let streams = StdStreams::Direct([null.into(), stdout, stderr]);
+        let process = self.start(spec, streams).await?;
+        (step.mounted)();
+        let copied = tokio::join!(
+            copy(&mut out, |bytes| (step.output)(Stream::Stdout, bytes)),
+            copy(&mut err, |bytes| (step.output)(Stream::Stderr, bytes)),
+            process.wait(),
+        );
+        let state_dir = self.engine.state_dir(id);
+        copied.0.and(copied.1).at(&state_dir)?;
+        let exit = copied.2.at(&state_dir)?;
+        self.engine.remove_container(&id.to_string(), true).await?;
+        Ok(exit.code)
+    }
+
+    async fn start(&self, spec: Spec, streams: StdStreams) -> Result<Process, Error> {
+        let (engine, network, id) = (self.engine.clone(), self.network.clone(), spec.id);
+        let candidates = self.network.subnet.hosts().filter(|&a| a != self.network.gateway);
+        let address = engine.catalog().allocate_address(id, network.id, &[], candidates).await?;
+        let address = address.ok_or_else(|| Error::NoFreeAddress(network.name.clone()))?;
+        let state_dir = spec.state_dir.clone();
+        let running = blocking(move || {
+            let starting = engine.launcher().start(&spec, streams)?;
+            if let Some(namespace) = starting.network_namespace() {
+                engine.attach(id, &network, address, namespace)?;
+            }
+            Ok::<_, Error>(starting.proceed()?)
+        });
+        Process::new(running.await?).at(state_dir)
+    }
+
+    /// A row for the catalog, so that a sweep finds it, and what the runtime is to make.
+    async fn spec(&self, id: ContainerId, step: &RunStep<'_>) -> Result<Spec, Error> {
+        let engine = self.engine;
+        let network = NetworkMode::Network { network: self.network.id.to_string(), aliases: Vec::new() };
+        let image = engine_types::ImageId(engine_types::Digest::from_sha256([0; 32]));
+        let config = ContainerConfig { network, session: Some(self.session), ..ContainerConfig::new(image) };
+        let row = ContainerRow { id, name: format!("build-{}", id.short()), config: to_json(&config)? };
+        let inserted = engine.catalog().insert_container(&row, "build", Some(self.session)).await?;
+        inserted.map_err(|holder| Error::NameInUse { what: "container", name: row.name.clone(), holder })?;
+        let (state_dir, run_dir) = (engine.state_dir(id), engine.run_dir(id));
+        let empty = state_dir.join("empty");
+        for dir in [&empty, &run_dir] {
+            fs::create_dir_all(dir).at(dir)?;
+        }
+        let resolv_conf = engine.resolv_conf()?;
+        let mounts = engine.etc_files(&state_dir, &config, "buildkitsandbox", None, &resolv_conf, true)?;
+        // Overlayfs wants one directory below; an image made from scratch has none.
+        let layers = if step.layers.is_empty() { vec![empty] } else { step.layers.to_vec() };
+        Ok(Spec {
+            id,
+            rootfs: Rootfs {
+                layers,
+                upper: step.upper.to_owned(),
+                work: step.work.to_owned(),
+                read_only: false,
+                volatile: true,
+            },
+            process: ProcessSpec {
+                args: step.args.to_vec(),
+                env: crate::spec::with_default_path(step.env),
+                cwd: step.cwd.to_owned(),
+                user: step.user.to_owned(),
+                ..ProcessSpec::default()
+            },
+            init: false,
+            hostname: "buildkitsandbox".to_owned(),
+            domainname: String::new(),
+            mounts,
+            namespaces: Namespaces::default(),
+            user_namespace: None,
+            security: Security::default(),
+            resources: Resources::default(),
+            sysctls: std::collections::BTreeMap::new(),
+            shm_size: 64 << 20,
+            log: None,
+            dns: Some(DnsConfig { names: Vec::new(), upstream: crate::spec::upstream(&resolv_conf) }),
+            tether: true,
+            cgroup_parent: engine.cgroup_parent(),
+            state_dir,
+            run_dir,
+        })
+    }
+}
+
+fn output_pipe() -> io::Result<(OwnedFd, pipe::Receiver)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(read.as_fd(), true)?;
+    Ok((write, pipe::Receiver::from_owned_fd(read)?))
+}
+
+async fn copy(reader: &mut pipe::Receiver, take: impl Fn(&[u8])) -> io::Result<()> {
+    use tokio::io::AsyncReadExt;
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        match reader.read(&mut buffer).await? {
+            0 => return Ok(()),
+            length => take(&buffer[..length]),
+        }
+    }
+}
