@@ -13,7 +13,7 @@ use engine_runtime::spec::{
 };
 
 use crate::catalog::ContainerRow;
-use crate::container::{ContainerConfig, Mount, MountKind, NetworkMode, Program};
+use crate::container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 use crate::engine::Engine;
 use crate::error::{At, Error};
 
@@ -72,6 +72,14 @@ impl Engine {
             state_dir,
             run_dir,
         })
+    }
+
+    /// What a further process of a container starts from: its environment, directory and user, without a program.
+    pub fn process_defaults(&self, container: &Container) -> Result<Process, Error> {
+        let image = self.images().get(container.config.image)?;
+        let hostname = container.config.hostname.clone().unwrap_or_else(|| container.id.short());
+        let idle = ContainerConfig { program: Program::Idle, ..container.config.clone() };
+        process(&idle, &image, &hostname)
     }
 
     /// How the host resolves names; without a configuration, not at all.

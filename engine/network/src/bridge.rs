@@ -1,11 +1,13 @@
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::{fs, io};
 
 use ipnet::Ipv4Net;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use engine_types::{ErrorKind, NetworkId};
@@ -166,10 +168,18 @@ impl NetworkDriver {
     }
 
     /// Writes 1 to a kernel setting unless it has it, so that a read-only `/proc/sys` is no hindrance.
+    ///
+    /// Under a lock: of two writers of `ip_forward` at once, each can see the other's value before the kernel
+    /// acted on it, take it for done and leave forwarding off on every interface (`devinet_sysctl_forward` stores
+    /// the value first and takes it back while somebody else holds the kernel's network lock).
     fn switch_on(&self, setting: &str) -> Result<(), BridgeError> {
         let path = self.proc.join(setting);
         let switch = || {
-            if fs::read_to_string(&path)?.trim() == "1" { Ok(()) } else { fs::write(&path, "1") }
+            let mut file = File::open(&path)?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+            let mut value = String::new();
+            file.read_to_string(&mut value)?;
+            if value.trim() == "1" { Ok(()) } else { fs::write(&path, "1") }
         };
         switch().map_err(|source| BridgeError::Sysctl { path: path.clone(), source })
     }

@@ -1,10 +1,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::Duration;
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -16,6 +18,11 @@ use engine_types::{ErrorKind, NetworkId};
 
 use crate::netlink::{CHANGE, CREATE, Connection, NetlinkError, Request, delete, link_named, up};
 use crate::{IfName, NetworkDriver, netns};
+
+/// How often an interface is asked whether its link is up, and how long each time to wait: together more than
+/// the second by which the kernel may put off a link's change (net/core/link_watch.c).
+const LINK_ATTEMPTS: u32 = 1200;
+const LINK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A container's place on a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +100,9 @@ impl NetworkDriver {
         let ipv6 = self.kernel_has_ipv6();
         pair.host.apply_all(self.host_end(spec, ipv6))?;
         netns::within(netns, |inside| configure_container_end(inside, spec, ipv6))?;
+        // In this order: a port brings its bridge's link up.
+        await_link(pair.host, &spec.host_ifname)?;
+        await_link(pair.host, &spec.bridge)?;
         pair.commit();
         Ok(())
     }
@@ -127,6 +137,24 @@ impl NetworkDriver {
         let set = RouteNetlinkMessage::NewLink(link_named(name, attributes));
         vec![Request::new(format!("configure interface {name}"), CHANGE, set), up(name)]
     }
+}
+
+/// Waits until an interface passes packets.
+///
+/// Once its peer is up, the kernel enables a link in the background, up to a second later, and drops what is
+/// sent before; a connection would notice only after the second in which TCP and ARP repeat themselves. Since
+/// Linux 6.8, asking for an interface enables its link on the spot (`linkwatch_sync_dev` in `rtnl_getlink`), so
+/// the first question suffices; older kernels are asked again. A link that stays down is no failure here.
+fn await_link(connection: &mut Connection, name: &IfName) -> Result<(), NetlinkError> {
+    for _ in 0..LINK_ATTEMPTS {
+        let is_up = |link: LinkMessage| link.attributes.contains(&LinkAttribute::OperState(State::Up));
+        if connection.link(name)?.is_some_and(is_up) {
+            return Ok(());
+        }
+        thread::sleep(LINK_INTERVAL);
+    }
+    tracing::warn!(interface = %name, "the interface's link is still down");
+    Ok(())
 }
 
 /// Deletes an interface; one that does not exist is as good.
@@ -223,7 +251,8 @@ fn configure_container_end(
     if let Some(gateway) = spec.gateway {
         requests.push(default_route(link.header.index, gateway));
     }
-    inside.apply_all(requests)
+    inside.apply_all(requests)?;
+    await_link(inside, name)
 }
 
 /// Networks have no IPv6, so an interface needs no link-local address, nor the traffic that looks for others

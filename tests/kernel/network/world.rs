@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine_network::{BridgeSpec, EndpointSpec, IfName, Ipv4Net, NetworkDriver};
 use engine_types::{ContainerId, NetworkId};
@@ -16,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 /// How long a packet that arrives may take, and one that does not is waited for.
 const PATIENCE: Duration = Duration::from_millis(400);
-const INSTANCE: &str = "0123abcd";
+pub(super) const INSTANCE: &str = "0123abcd";
 pub(super) const PORT: u16 = 8080;
 pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
@@ -131,6 +131,11 @@ impl World {
         }
         host.run(&format!("ip route add default via {OUTSIDE}"));
         outside.serve();
+        // The kernel enables the uplink in the background and drops packets before.
+        let patient = Instant::now() + Duration::from_secs(10);
+        while host.seen_at(OUTSIDE).is_none() {
+            assert!(Instant::now() < patient, "the uplink stays down");
+        }
         let driver = NetworkDriver::new(INSTANCE, Path::new("/proc")).unwrap();
         Self { host, outside, driver }
     }

@@ -1,0 +1,36 @@
+use std::process::ExitCode;
+
+use engine::{Container, Engine};
+
+use crate::output;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Those that have ended, too.
+    #[arg(short, long)]
+    all: bool,
+    /// Ids only.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(crate) async fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode> {
+    let containers = engine.containers().await?;
+    let shown = containers.iter().filter(|c| args.all || c.running);
+    if args.quiet {
+        shown.map(|c| c.id.short()).try_for_each(output::line)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let header = ["CONTAINER ID", "IMAGE", "STATUS", "NAMES"].map(String::from).to_vec();
+    let rows = shown.map(|c| vec![c.id.short(), c.config.image.0.short(), status(c), c.name.clone()]);
+    output::table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(container: &Container) -> String {
+    match container.state.as_ref().and_then(|state| state.exit_code) {
+        _ if container.running => "Up".to_owned(),
+        Some(code) => format!("Exited ({code})"),
+        None => "Created".to_owned(),
+    }
+}

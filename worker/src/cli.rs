@@ -1,0 +1,202 @@
+//! The command line: what is asked for, and in what words the answer is given.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use engine::Engine;
+use engine_types::Paths;
+use pipelines::{Context, Event, Pipeline, Plan};
+use worker::cache::CacheStore;
+use worker::event::Reporter;
+use worker::output::{PlainReporter, TerminalReporter};
+use worker::runner::{Settings, run, stop_pair};
+use worker::secrets::Secrets;
+use worker::source::Source;
+use worker::workspace::Snapshot;
+
+/// The run went well.
+const SUCCESS: u8 = 0;
+/// A job failed, or the run was stopped or could not be set up.
+const FAILURE: u8 = 1;
+/// The pipeline file or the command line is wrong.
+const BAD_INPUT: u8 = 2;
+
+#[derive(Debug, Parser)]
+#[command(name = "worker", version, about = "Runs pipelines")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline file on this machine.
+    Run(RunArgs),
+    /// Check a pipeline file and say what is wrong with it.
+    Check {
+        /// The pipeline file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// The pipeline file.
+    #[arg(default_value = "pipeline.yaml")]
+    file: PathBuf,
+    /// How many jobs run at the same time [default: the number of processors].
+    #[arg(short, long)]
+    parallel: Option<usize>,
+    /// A file of NAME=value lines with secrets; those in the environment count as well.
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
+    /// Where artifacts go, a directory for each job [default: .lighter/artifacts beside the file].
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// A registry that is tried before Docker Hub (host[:port]).
+    #[arg(long, value_name = "ADDRESS")]
+    registry_mirror: Vec<String>,
+    /// A registry that speaks plain HTTP (host[:port]); those on this machine may always.
+    #[arg(long, value_name = "ADDRESS")]
+    insecure_registry: Vec<String>,
+    /// Where images, caches and containers are kept.
+    #[arg(long, env = "LIGHTER_ROOT", default_value = "/var/lib/lighter")]
+    root: PathBuf,
+    /// Where sockets and locks are kept.
+    #[arg(long, env = "LIGHTER_RUN", default_value = "/run/lighter")]
+    run: PathBuf,
+    /// Lines instead of a live view, as if piped.
+    #[arg(long)]
+    plain: bool,
+}
+
+pub(crate) fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env("LIGHTER_LOG"))
+        .with_writer(std::io::stderr)
+        .init();
+    let code = match Cli::parse().command {
+        Command::Check { file } => match read(&file) {
+            Ok(_) => SUCCESS,
+            Err(text) => {
+                say(&text);
+                BAD_INPUT
+            }
+        },
+        Command::Run(args) => run_command(&args),
+    };
+    ExitCode::from(code)
+}
+
+fn run_command(args: &RunArgs) -> u8 {
+    let (pipeline, source, plan) = match plan(args) {
+        Ok(planned) => planned,
+        Err(text) => {
+            say(&text);
+            return BAD_INPUT;
+        }
+    };
+    drop(pipeline);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = runtime.context("start the async runtime").and_then(|runtime| {
+        let result = runtime.block_on(execute(args, &source, &plan));
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(true) => SUCCESS,
+        Ok(false) => FAILURE,
+        Err(error) => {
+            say(&format!("worker: {error:#}\n"));
+            FAILURE
+        }
+    }
+}
+
+/// Reads and checks the file, and makes the jobs of a run started by hand.
+fn plan(args: &RunArgs) -> Result<(Pipeline, Source, Plan), String> {
+    let pipeline = read(&args.file)?;
+    let source = Source::of(&args.file).map_err(|e| format!("worker: {}\n", worker::causes(&e)))?;
+    let context: Context = source.context(Event::Manual, &uuid::Uuid::now_v7().to_string());
+    let plan = pipeline
+        .expand(&context)
+        .map_err(|e| format!("{}: {}\n", args.file.display(), worker::causes(&e)))?;
+    Ok((pipeline, source, plan))
+}
+
+fn read(file: &Path) -> Result<Pipeline, String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| format!("worker: {}: {e}\n  name the pipeline file: worker run path/to/pipeline.yaml\n", file.display()))?;
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    Pipeline::parse(&file.display().to_string(), &text).map_err(|d| pipelines::render(&d, color))
+}
+
+async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result<bool> {
+    let secrets = Secrets::load(args.secrets.as_deref())?;
+    let engine = Engine::open(Paths::host(&args.root, &args.run)).await?;
+    let session = Arc::new(engine.begin_session().await?);
+    let reporter: Arc<dyn Reporter> = if std::io::stdout().is_terminal() && !args.plain {
+        Arc::new(TerminalReporter::new())
+    } else {
+        Arc::new(PlainReporter::new(std::io::stdout()))
+    };
+    let snapshot = Snapshot::take(source.root(), &session.dir().join("source"))?;
+    let (handle, stop) = stop_pair();
+    let signals = tokio::spawn(stop_on_signals(handle));
+    let artifacts = match &args.artifacts {
+        Some(dir) => dir.clone(),
+        None => own_directory(source.root())?.join("artifacts"),
+    };
+    let mut registries = engine_image::Registries { insecure: args.insecure_registry.clone(), ..Default::default() };
+    registries.mirrors.insert("docker.io".to_owned(), args.registry_mirror.clone());
+    let settings = Settings {
+        engine: engine.clone(),
+        session: Arc::clone(&session),
+        snapshot: Arc::new(snapshot),
+        secrets: Arc::new(secrets),
+        caches: Arc::new(CacheStore::open(args.root.join("caches"), source.repo())?),
+        artifacts,
+        registries,
+        parallel: args.parallel.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        reporter,
+        stop,
+    };
+    let report = run(plan, &settings).await;
+    signals.abort();
+    drop(settings);
+    let session = Arc::into_inner(session).context("a job still holds the session")?;
+    engine.end_session(session).await?;
+    Ok(report.succeeded())
+}
+
+/// `.lighter` in the checkout, which git is told to leave alone.
+fn own_directory(root: &Path) -> anyhow::Result<PathBuf> {
+    let dir = root.join(".lighter");
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let ignore = dir.join(".gitignore");
+    std::fs::write(&ignore, "*\n").with_context(|| ignore.display().to_string())?;
+    Ok(dir)
+}
+
+/// Stops the run at the first Ctrl-C or TERM, at once at the second.
+async fn stop_on_signals(handle: worker::runner::StopHandle) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        handle.stop();
+    }
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell if standard error is gone.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,179 @@
+use std::path::PathBuf;
+
+use engine::{ContainerConfig, Error, Mount, MountKind, Network, NetworkConfig, NetworkMode, Process, Program};
+use engine_runtime::StdStreams;
+use engine_runtime::spec::{Process as ProcessSpec, Resources};
+use engine_types::ContainerId;
+use pipelines::{Network as NetworkWish, WORKSPACE};
+
+use super::attempt::{Attempt, Failure};
+use super::service::Service;
+use crate::event::Phase;
+
+/// The network and containers of one attempt.
+pub(super) struct Containers<'a> {
+    attempt: &'a Attempt<'a>,
+    network: Option<Network>,
+    services: Vec<Service>,
+    job: Option<JobContainer>,
+}
+
+struct JobContainer {
+    id: ContainerId,
+    defaults: ProcessSpec,
+    /// Keeps it tethered to this process.
+    _init: Process,
+}
+
+impl<'a> Containers<'a> {
+    pub(super) fn new(attempt: &'a Attempt<'a>) -> Self {
+        Self { attempt, network: None, services: Vec::new(), job: None }
+    }
+
+    /// Makes everything that the steps need; the container they run in. What was made before a failure is kept for
+    /// [`Containers::take_down`].
+    pub(super) async fn set_up(&mut self) -> Result<ContainerId, Failure> {
+        let attempt = self.attempt;
+        let image = attempt.images.get(attempt, &attempt.job.image).await?;
+        self.make_network().await.map_err(|e| set_up("network", &e))?;
+        if !attempt.job.services.is_empty() {
+            attempt.phase(Phase::Services);
+            self.start_services().await?;
+        }
+        let config = ContainerConfig {
+            name: Some(self.name(None)),
+            program: Program::Idle,
+            env: attempt.job.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            working_dir: Some(WORKSPACE.to_owned()),
+            user: attempt.job.user.clone(),
+            hostname: Some(attempt.job.id.to_string().replace('.', "-")),
+            mounts: vec![self.workspace()],
+            network: self.mode(Vec::new()),
+            resources: self.resources(),
+            log: false,
+            ..self.config(image)
+        };
+        let engine = &attempt.settings.engine;
+        let started = async {
+            let id = engine.create_container(config).await?;
+            let init = engine.start_container(&id.to_string(), StdStreams::Supervised).await?;
+            let defaults = engine.process_defaults(&engine.container(&id.to_string()).await?)?;
+            Ok(JobContainer { id, defaults, _init: init })
+        };
+        let job = started.await.map_err(|e: Error| set_up("job container", &e))?;
+        let id = job.id;
+        self.job = Some(job);
+        Ok(id)
+    }
+
+    /// Completes when a service ends, with a text that says so.
+    pub(super) async fn service_ended(&self) -> String {
+        let ends = self.services.iter().map(|service| Box::pin(service.ended(self.attempt)));
+        let (text, _, _) = match self.services.is_empty() {
+            true => std::future::pending().await,
+            false => futures::future::select_all(ends).await,
+        };
+        text
+    }
+
+    /// What a step's process starts from.
+    pub(super) fn process_defaults(&self) -> ProcessSpec {
+        self.job.as_ref().map(|job| job.defaults.clone()).unwrap_or_default()
+    }
+
+    /// The container of the steps, if it came that far.
+    pub(super) fn job_container(&self) -> Option<ContainerId> {
+        self.job.as_ref().map(|job| job.id)
+    }
+
+    /// Removes everything, past failures; the first of them.
+    pub(super) async fn take_down(self) -> Result<(), Error> {
+        let engine = &self.attempt.settings.engine;
+        let ids = self.services.iter().map(|service| service.id).chain(self.job.iter().map(|job| job.id));
+        let removals = ids.map(|id| async move { engine.remove_container(&id.to_string(), true).await });
+        let removed: Result<Vec<()>, Error> = futures::future::join_all(removals).await.into_iter().collect();
+        let network = match &self.network {
+            Some(network) => engine.remove_network(&network.id.to_string()).await,
+            None => Ok(()),
+        };
+        removed.and(network)
+    }
+
+    async fn make_network(&mut self) -> Result<(), Error> {
+        let job = self.attempt.job;
+        if job.network == NetworkWish::None && job.services.is_empty() {
+            return Ok(());
+        }
+        let config = NetworkConfig {
+            name: self.name(None),
+            internal: job.network == NetworkWish::None,
+            host_access: matches!(job.network, NetworkWish::Host { .. }),
+            session: Some(self.attempt.settings.session.id()),
+        };
+        self.network = Some(self.attempt.settings.engine.create_network(config).await?);
+        Ok(())
+    }
+
+    async fn start_services(&mut self) -> Result<(), Failure> {
+        let attempt = self.attempt;
+        for (name, spec) in &attempt.job.services {
+            let image = attempt.images.get(attempt, &spec.image).await?;
+            let config = ContainerConfig {
+                name: Some(self.name(Some(name))),
+                hostname: Some(name.clone()),
+                network: self.mode(vec![name.clone()]),
+                ..self.config(image)
+            };
+            self.services.push(Service::start(attempt, name, spec, config).await?);
+        }
+        let checks = self.services.iter().map(|service| service.healthy(attempt));
+        futures::future::try_join_all(checks).await.map(drop)
+    }
+
+    fn config(&self, image: engine_types::ImageId) -> ContainerConfig {
+        ContainerConfig {
+            volatile: true,
+            tether: true,
+            session: Some(self.attempt.settings.session.id()),
+            ..ContainerConfig::new(image)
+        }
+    }
+
+    /// Unique among all that run on this machine, and telling to who lists containers.
+    fn name(&self, service: Option<&str>) -> String {
+        let session = self.attempt.settings.session.id().short();
+        let job = &self.attempt.job.id;
+        match service {
+            Some(service) => format!("{session}-{job}-{service}"),
+            None => format!("{session}-{job}"),
+        }
+    }
+
+    fn mode(&self, aliases: Vec<String>) -> NetworkMode {
+        match &self.network {
+            Some(network) => NetworkMode::Network { network: network.id.to_string(), aliases },
+            None => NetworkMode::None,
+        }
+    }
+
+    fn workspace(&self) -> Mount {
+        let snapshot = self.attempt.settings.snapshot.path().to_owned();
+        Mount { target: PathBuf::from(WORKSPACE), kind: MountKind::Overlay(snapshot), read_only: false }
+    }
+
+    fn resources(&self) -> Resources {
+        let Some(wish) = &self.attempt.job.resources else { return Resources::default() };
+        Resources {
+            memory: wish.memory.map(pipelines::Size::bytes),
+            // Swap hides that a job needs more than it said.
+            memory_swap: wish.memory.map(pipelines::Size::bytes),
+            nano_cpus: wish.cpus.map(|cpus| (cpus * 1e9) as u64),
+            ..Resources::default()
+        }
+    }
+}
+
+/// Names the part of the set-up that failed.
+pub(super) fn set_up(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::SetUp(format!("{what}: {}", crate::causes(error)))
+}
