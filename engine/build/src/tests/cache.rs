@@ -133,3 +133,18 @@ async fn a_created_working_directory_is_cached() {
     let existing = world.build("FROM base\nWORKDIR /srv\n").await;
     assert_eq!(existing.image.layers.len(), 1, "nothing to create, no layer");
 }
+
+#[tokio::test]
+async fn a_layer_that_exists_already_stays_while_it_is_mounted() {
+    let mut world = World::new();
+    let file = world.file("a.txt", "a");
+    fs::File::open(&file).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    // The copy gives the same layer each time; `settled` looks at it by the path that it was mounted from.
+    let text = "FROM base\nCOPY a.txt /a.txt\nRUN settled /a.txt\n";
+    world.build(text).await;
+    world.request.no_cache = true;
+    let steps = world.request.cache_dir.join("steps");
+    fs::remove_dir_all(&steps).unwrap();
+    world.build(text).await;
+    assert_eq!(world.ran(), ["settled /a.txt"]);
+}

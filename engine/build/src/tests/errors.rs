@@ -37,6 +37,7 @@ const CASES: &[(&str, &str)] = &[
     ("several_into_one", "FROM base\nCOPY a.txt b.txt /x\n"),
     ("directory_over_file", "FROM base\nCOPY . /etc/passwd\n"),
     ("file_as_directory", "FROM base\nCOPY a.txt /etc/passwd/\n"),
+    ("file_over_directory", "FROM base\nWORKDIR /x/a.txt\nCOPY a.txt /x\n"),
     ("below_a_file", "FROM base\nCOPY a.txt /etc/passwd/x\n"),
     ("bad_substitution", "FROM base\nENV A=${B\n"),
     ("required_variable", "FROM base\nWORKDIR /${DIR:?has to be given}\n"),
