@@ -178,3 +178,100 @@ impl Lexer<'_> {
         name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lookup(name: &str) -> Option<String> {
+        let value = match name {
+            "A" => "value",
+            "E" => "",
+            "P" => "/usr/local/lib.tar.gz",
+            "1" => "one",
+            "é" => "letter",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    #[test]
+    fn expands_as_docker_does() {
+        let table = [
+            ("plain", "plain"),
+            ("$A", "value"),
+            ("${A}", "value"),
+            ("x${A}y$A.z", "xvalueyvalue.z"),
+            ("$AB", ""),
+            ("$U", ""),
+            ("${U:-word}", "word"),
+            ("${E:-word}", "word"),
+            ("${E-word}", ""),
+            ("${U-word}", "word"),
+            ("${A:-word}", "value"),
+            ("${A:+word}", "word"),
+            ("${E:+word}", ""),
+            ("${E+word}", "word"),
+            ("${U+word}", ""),
+            ("${U:-${E:-$A}}", "value"),
+            ("${U:-'a b'}", "a b"),
+            ("${A:?gone}", "value"),
+            ("${P#*/}", "usr/local/lib.tar.gz"),
+            ("${P##*/}", "lib.tar.gz"),
+            ("${P%.*}", "/usr/local/lib.tar"),
+            ("${P%%.*}", "/usr/local/lib"),
+            ("${P#nope}", "/usr/local/lib.tar.gz"),
+            ("${P/l/L}", "/usr/Local/lib.tar.gz"),
+            ("${P//l/L}", "/usr/LocaL/Lib.tar.gz"),
+            ("\\$A", "$A"),
+            ("a\\ b", "a b"),
+            ("\\\\", "\\"),
+            ("'$A'", "$A"),
+            ("'a\\b'", "a\\b"),
+            ("\"$A x\"", "value x"),
+            ("\"\\$A \\\" \\n\"", "$A \" \\n"),
+            ("it''s", "its"),
+            ("$", "$"),
+            ("$ x", "$ x"),
+            ("$1x", "onex"),
+            ("$é", "letter"),
+            ("tail\\", "tail"),
+        ];
+        for (word, expected) in table {
+            assert_eq!(expand(word, '\\', &lookup).as_deref(), Ok(expected), "{word}");
+        }
+        assert_eq!(expand("c:\\x`$A", '`', &lookup).unwrap(), "c:\\x$A");
+        assert_eq!(
+            expand_document("'$A' \"\\$A\" \\n ${U:-x}\n", &lookup).unwrap(),
+            "'value' \"$A\" \\n x\n"
+        );
+    }
+
+    #[test]
+    fn refuses_what_docker_refuses() {
+        let table = [
+            ("${A", "unexpected end of statement, missing }"),
+            ("${}", "bad substitution"),
+            ("${A:=x}", "unsupported modifier (:=) in substitution"),
+            ("${A!}", "unsupported modifier (!) in substitution"),
+            ("'open", "unexpected end of statement while looking for matching single-quote"),
+            ("\"open", "unexpected end of statement while looking for matching double-quote"),
+            ("${U:?}", "U: is not allowed to be unset"),
+            ("${U?give it}", "U: give it"),
+        ];
+        for (word, expected) in table {
+            assert_eq!(expand(word, '\\', &lookup), Err(expected.to_owned()), "{word}");
+        }
+        assert!(expand(&"${U:-".repeat(10_000), '\\', &lookup).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(word in "[${}A:+'\"#%/*?\\[\\\\-]{0,30}") {
+            let _ = expand(&word, '\\', &lookup);
+            let _ = expand_document(&word, &lookup);
+        }
+    }
+}

@@ -45,12 +45,22 @@ impl FileHashes {
         Self { path, table: Mutex::default() }
     }
 
-    /// The hash of an open file's content.
+    /// The hash of a file's content, if it is known.
+    pub(crate) fn find(&self, meta: &Metadata) -> Option<[u8; 32]> {
+        let key = key_of(meta);
+        let mut table = self.lock();
+        if !table.loaded {
+            table.loaded = true;
+            table.known = read(&self.path).unwrap_or_default();
+        }
+        let hash = table.used.get(&key).or_else(|| table.known.get(&key)).copied()?;
+        table.used.insert(key, hash);
+        Some(hash)
+    }
+
+    /// Hashes the content of an open file and remembers it. The status was asked before the content is read.
     pub(crate) fn hash(&self, file: &mut File, meta: &Metadata) -> io::Result<[u8; 32]> {
         let key = key_of(meta);
-        if let Some(hash) = self.find(&key) {
-            return Ok(hash);
-        }
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
@@ -92,17 +102,6 @@ impl FileHashes {
         }
     }
 
-    fn find(&self, key: &Key) -> Option<[u8; 32]> {
-        let mut table = self.lock();
-        if !table.loaded {
-            table.loaded = true;
-            table.known = read(&self.path).unwrap_or_default();
-        }
-        let hash = table.used.get(key).or_else(|| table.known.get(key)).copied()?;
-        table.used.insert(*key, hash);
-        Some(hash)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Table> {
         // No panic leaves the table half changed.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -137,4 +136,48 @@ fn key_of(meta: &Metadata) -> Key {
         nanos(meta.ctime(), meta.ctime_nsec()),
         u64::from(meta.mode()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn hash(files: &FileHashes, path: &Path) -> [u8; 32] {
+        let mut file = File::open(path).unwrap();
+        let meta = file.metadata().unwrap();
+        files.hash(&mut file, &meta).unwrap()
+    }
+
+    #[test]
+    fn remembers_a_file_until_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, table) = (dir.path().join("file"), dir.path().join("table"));
+        fs::write(&path, "one").unwrap();
+        // What changed just now may change again within the same tick of the clock.
+        let files = FileHashes::new(table.clone());
+        let ticks = SystemTime::now() + Duration::from_nanos(SETTLED_NANOS as u64);
+        while SystemTime::now() <= ticks {
+            std::hint::spin_loop();
+        }
+        let first = hash(&files, &path);
+        files.save();
+        let again = FileHashes::new(table.clone());
+        assert_eq!(again.find(&fs::metadata(&path).unwrap()), Some(first));
+        fs::write(&path, "two").unwrap();
+        assert_eq!(again.find(&fs::metadata(&path).unwrap()), None);
+        let young = hash(&again, &path);
+        assert_ne!(young, first);
+        assert_eq!(again.find(&fs::metadata(&path).unwrap()), None, "too young to be remembered");
+    }
+
+    #[test]
+    fn a_damaged_table_is_as_good_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, table) = (dir.path().join("file"), dir.path().join("table"));
+        fs::write(&path, "one").unwrap();
+        fs::write(&table, "nonsense").unwrap();
+        assert_eq!(FileHashes::new(table).find(&fs::metadata(&path).unwrap()), None);
+    }
 }

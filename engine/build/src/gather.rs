@@ -132,6 +132,17 @@ impl Origin {
         })
     }
 
+    fn content_hash(&self, node: &Node, files: &FileHashes) -> Result<[u8; 32], Problem> {
+        if let Some(hash) = files.find(&node.meta) {
+            return Ok(hash);
+        }
+        let mut file = self.open(node)?;
+        let failed = |source| Problem::Io { action: "read", path: node.path.clone(), source };
+        // The file itself is asked: it may have been replaced since the directory was listed.
+        let meta = file.metadata().map_err(failed)?;
+        files.hash(&mut file, &meta).map_err(failed)
+    }
+
     /// Hashes all that a copy of the trees would take over: names, types, modes, contents, targets of links, and
     /// owners where they are kept; not times.
     pub(crate) fn digest(
@@ -162,11 +173,7 @@ impl Origin {
                     }
                 }
                 if meta.is_file() {
-                    let mut file = self.open(node)?;
-                    let failed = |source| Problem::Io { action: "read", path: node.path.clone(), source };
-                    // The file itself is asked: it may have been replaced since the directory was listed.
-                    let meta = file.metadata().map_err(failed)?;
-                    add(&files.hash(&mut file, &meta).map_err(failed)?);
+                    add(&self.content_hash(node, files)?);
                 } else if meta.is_symlink() {
                     add(node.link()?.as_os_str().as_bytes());
                 } else if !meta.is_dir() {

@@ -1,5 +1,6 @@
 //! The layers of a stage while it is built: those in the store, and above them those that are still being hashed.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,13 +33,16 @@ pub(crate) struct Layers {
     store: ImageStore,
     cache: BuildCache,
     settled: Vec<Settled>,
-    pending: std::collections::VecDeque<Pending>,
+    pending: VecDeque<Pending>,
+    /// What is left of settled layers, of which a running command may still have one mounted: where the store had the
+    /// same layer already, that is all of it.
+    leftovers: Vec<StagedLayer>,
 }
 
 impl Layers {
     /// A stage without layers.
     pub(crate) fn new(store: ImageStore, cache: BuildCache) -> Self {
-        Self { store, cache, settled: Vec::new(), pending: Default::default() }
+        Self { store, cache, settled: Vec::new(), pending: VecDeque::new(), leftovers: Vec::new() }
     }
 
     /// The layers of another stage or an image, which all are in the store.
@@ -48,8 +52,7 @@ impl Layers {
 
     /// The same layers for another stage.
     pub(crate) fn share(&self) -> Self {
-        let (store, cache) = (self.store.clone(), self.cache.clone());
-        Self { store, cache, settled: self.settled.clone(), pending: Default::default() }
+        Self { settled: self.settled.clone(), ..Self::new(self.store.clone(), self.cache.clone()) }
     }
 
     /// Takes the layer that the cache has for a step. A step above layers that are new in this build has none: its
@@ -89,12 +92,18 @@ impl Layers {
             // The thread was cancelled with the runtime, or panicked.
             let (staged, hashed) = finished.map_err(|_| Problem::Cancelled)?;
             let hashed = hashed.map_err(Problem::Store)?;
-            let layer = self.store.adopt(staged, self.top(), hashed).map_err(Problem::Store)?;
+            let layer = self.store.adopt_mounted(&staged, self.top(), hashed).map_err(Problem::Store)?;
+            self.leftovers.push(staged);
             let (diff_id, chain_id) = (layer.diff_id, layer.chain_id);
             self.cache.put(key, &StepRecord { diff_id, chain_id, created });
             self.settled.push(Settled { diff_id, chain_id, path: layer.path });
         }
         Ok(())
+    }
+
+    /// Removes what is left of settled layers, none of which is mounted any more.
+    pub(crate) fn release(&mut self) {
+        self.leftovers.clear();
     }
 
     /// The digests of all layers, lowest first.

@@ -202,3 +202,68 @@ fn shell_pattern(text: &str) -> Option<Pattern> {
 fn boundaries(value: &str) -> Vec<usize> {
     value.char_indices().map(|(i, _)| i).chain([value.len()]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn matches_as_go_does() {
+        // From the table of Go's path/filepath/match_test.go.
+        let table = [
+            ("abc", "abc", true),
+            ("*", "abc", true),
+            ("*c", "abc", true),
+            ("a*", "a", true),
+            ("a*", "ab/c", false),
+            ("a*/b", "abc/b", true),
+            ("a*/b", "a/c/b", false),
+            ("a*b*c*d*e*/f", "axbxcxdxe/f", true),
+            ("a*b*c*d*e*/f", "axbxcxdxexxx/fff", false),
+            ("a*b?c*x", "abxbbxdbxebxczzx", true),
+            ("ab[c]", "abc", true),
+            ("ab[b-d]", "abc", true),
+            ("ab[e-g]", "abc", false),
+            ("ab[^c]", "abc", false),
+            ("ab[^e-g]", "abc", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "ab", false),
+            ("a?b", "a☺b", true),
+            ("a[^a]b", "a☺b", true),
+            ("a???b", "a☺b", false),
+            ("[a-ζ]*", "α", true),
+            ("*[a-ζ]", "A", false),
+            ("a?b", "a/b", false),
+            ("a*b", "a/b", false),
+            ("[\\]a]", "]", true),
+            ("[\\-x]", "-", true),
+            ("[x\\-]", "z", false),
+            ("*x", "xxx", true),
+        ];
+        for (pattern, text, expected) in table {
+            assert_eq!(Pattern::parse(pattern, false).unwrap().matches(text), expected, "{pattern} {text}");
+        }
+        for bad in ["[]a]", "[-]", "[x-]", "[-x]", "[", "[^", "[^bc", "a[", "[a-b-c]", "\\"] {
+            assert!(Pattern::parse(bad, false).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_literal_matches_itself_only(text in "[a-z/]{0,9}", other in "[a-z/]{0,9}") {
+            let pattern = Pattern::parse(&text, true).unwrap();
+            prop_assert_eq!(pattern.literal(), Some(text.clone()));
+            prop_assert!(pattern.matches(&text));
+            prop_assert_eq!(pattern.matches(&other), text == other);
+        }
+
+        #[test]
+        fn hostile_patterns_take_no_time(stars in 1_usize..60) {
+            let pattern = Pattern::parse(&"*a".repeat(stars), true).unwrap();
+            let text = "a".repeat(300) + "b";
+            prop_assert!(!pattern.matches(&text));
+        }
+    }
+}

@@ -71,6 +71,7 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
         let result = build.all().await;
         // What is done is worth keeping even when a later step failed.
         let settled = build.layers.settle().await.map_err(|problem| stage.place.problem(problem));
+        build.layers.release();
         result.and(settled)?;
         let Self { key, layers, mut config, steps, cached, .. } = build;
         config.image.rootfs.diff_ids = layers.diff_ids();
@@ -196,6 +197,7 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
                 Err(problem) = settling => return Err(problem),
             }
         };
+        self.layers.release();
         if code != 0 {
             return Err(Problem::ExitCode { command: shown, code });
         }

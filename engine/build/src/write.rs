@@ -156,19 +156,25 @@ impl<'a> Writer<'a> {
         self.times.into_iter().rev().try_for_each(|(path, times)| set_times(&path, times))
     }
 
-    /// Where a single file goes.
+    /// Where a single file goes: never in the place of a directory.
     fn file_target(
-        &mut self,
+        &self,
         resolved: PathBuf,
         node: Option<&Node>,
         name: &OsStr,
         to: &Destination,
     ) -> Result<PathBuf, Problem> {
-        match node {
-            Some(node) if node.dir.is_some() => Ok(resolved.join(name)),
-            Some(node) if to.is_dir => Err(mismatch("a directory", &resolved, node)),
-            None if to.is_dir => Ok(resolved.join(name)),
-            _ => Ok(resolved),
+        let target = match node {
+            Some(node) if to.is_dir && node.dir.is_none() => {
+                return Err(mismatch("a directory", &resolved, node));
+            }
+            Some(node) if node.dir.is_none() => return Ok(resolved),
+            None if !to.is_dir => return Ok(resolved),
+            _ => resolved.join(name),
+        };
+        match self.view.resolve(&target, false)?.node {
+            Some(node) if node.dir.is_some() => Err(mismatch("a file", &target, &node)),
+            _ => Ok(target),
         }
     }
 

@@ -111,7 +111,7 @@ fn crate_error(whole: &Place, error: &syntax::Error) -> Diagnostic {
     let text = &whole.source.text;
     let message = format!("{error:#}");
     if error.line() == 0 {
-        return whole.problem(Problem::Syntax("file with no instructions".to_owned()));
+        return whole.problem(Problem::Syntax("no FROM instruction: the file has no build stage".to_owned()));
     }
     let line_start: usize = text.split_inclusive('\n').take(error.line() - 1).map(str::len).sum();
     let line = text[line_start.min(text.len())..].lines().next().unwrap_or_default();
@@ -124,7 +124,6 @@ fn crate_error(whole: &Place, error: &syntax::Error) -> Diagnostic {
     }
     let problem = match &*message {
         "expected FROM" => format!("no build stage in current context: {word} stands before the first FROM"),
-        "expected at least one FROM instruction" => "no FROM: the file has no build stage".to_owned(),
         _ => message,
     };
     whole.at(start..start + line.trim().len()).problem(Problem::Syntax(problem))

@@ -167,10 +167,7 @@ fn openers(command: &str) -> Vec<Opener> {
             }
             (None, _) => {}
         }
-        word_start = quote.is_none()
-            && (c.is_whitespace()
-                || matches!(c, '(' | ';' | '|' | '&')
-                || (word_start && c.is_ascii_digit()));
+        word_start = quote.is_none() && (c.is_whitespace() || (word_start && c.is_ascii_digit()));
     }
     found
 }
@@ -178,15 +175,24 @@ fn openers(command: &str) -> Vec<Opener> {
 fn opener_at(command: &str, at: usize) -> Option<Opener> {
     let rest = command[at..].strip_prefix("<<")?;
     let (rest, strip_tabs) = rest.strip_prefix('-').map_or((rest, false), |rest| (rest, true));
-    let length = rest.find(|c: char| c.is_whitespace() || "<>|&;()".contains(c)).unwrap_or(rest.len());
-    let quoted = &rest[..length];
-    let word: String = quoted.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect();
+    let mut word = String::new();
+    let mut quote = None;
+    let mut chars = rest.char_indices().peekable();
+    while let Some((_, c)) = chars.next_if(|(_, c)| match quote {
+        Some(_) => *c != '\n',
+        None => !c.is_whitespace() && !"<>|&;()".contains(*c),
+    }) {
+        match (quote, c) {
+            (Some(q), _) if c == q => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '\\') => word.extend(chars.next_if(|(_, c)| *c != '\n').map(|(_, c)| c)),
+            _ => word.push(c),
+        }
+    }
+    let length = chars.peek().map_or(rest.len(), |(i, _)| *i);
     let end = command.len() - rest.len() + length;
-    (!word.is_empty() && !rest[length..].starts_with('<')).then_some(Opener {
-        span: at..end,
-        word,
-        strip_tabs,
-    })
+    let here_string = rest[length..].starts_with('<');
+    (!word.is_empty() && !here_string).then_some(Opener { span: at..end, word, strip_tabs })
 }
 
 /// Whether an instruction may have here-documents, and then whether it is a `RUN`.

@@ -7,6 +7,7 @@ mod stages;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -20,6 +21,8 @@ use crate::{BuildError, BuildEvent, BuildRequest, Built, RunStep, Sandbox, Sandb
 /// Writes `$1` into the file `$2` of the upper directory for commands such as `write TEXT FILE`.
 pub(crate) struct Fake {
     store: ImageStore,
+    /// The cache's records.
+    steps: PathBuf,
     /// The commands that ran, without their shell.
     pub(crate) ran: Mutex<Vec<String>>,
     /// What each saw: variables, working directory, user.
@@ -54,6 +57,15 @@ impl Sandbox for Fake {
                 self.barrier.wait().await;
                 Ok(0)
             }
+            ["settled", file] => {
+                // The layers may be renamed from here on, but not removed: an open directory stands for the mount.
+                let layer = fs::File::open(&step.layers[0]).unwrap();
+                let open = PathBuf::from(format!("/proc/self/fd/{}{file}", layer.as_raw_fd()));
+                while fs::read_dir(&self.steps).unwrap().count() == 0 {
+                    tokio::task::yield_now().await;
+                }
+                Ok(i32::from(fs::read(open).is_err()))
+            }
             ["hang"] => std::future::pending().await,
             ["false"] => Ok(1),
             ["missing"] => Err(SandboxError::new(ErrorKind::InvalidArgument, "no such program")),
@@ -86,6 +98,7 @@ impl World {
             BuildRequest { context, cache_dir: dir.path().join("cache"), ..BuildRequest::default() };
         let fake = Fake {
             store: store.clone(),
+            steps: request.cache_dir.join("steps"),
             ran: Mutex::default(),
             saw: Mutex::default(),
             images: Mutex::default(),

@@ -154,7 +154,7 @@ impl ImageStore {
         self.place_blob(&mut ingested)?;
         let Ingested { staged, hashed, blob, .. } = ingested;
         let kept = self.has_blob(blob.digest).then(|| blob.clone());
-        let layer = self.adopt_with(staged, parent, hashed, kept)?;
+        let layer = self.adopt_with(&staged, parent, hashed, kept)?;
         if layer.blob.is_none() && self.has_blob(blob.digest) {
             self.set_layer_blob(layer.chain_id, &blob)?;
         }

@@ -173,12 +173,26 @@ impl ImageStore {
         parent: Option<ChainId>,
         hashed: Hashed,
     ) -> Result<Layer, StoreError> {
+        self.adopt_with(&staged, parent, hashed, None)
+    }
+
+    /// As [`ImageStore::adopt`] for a layer that may be mounted as another's lower directory: if the layer exists
+    /// already, the staged copy stays until it is dropped, which must be after the mount.
+    ///
+    /// # Errors
+    /// As [`ImageStore::adopt`].
+    pub fn adopt_mounted(
+        &self,
+        staged: &StagedLayer,
+        parent: Option<ChainId>,
+        hashed: Hashed,
+    ) -> Result<Layer, StoreError> {
         self.adopt_with(staged, parent, hashed, None)
     }
 
     pub(super) fn adopt_with(
         &self,
-        staged: StagedLayer,
+        staged: &StagedLayer,
         parent: Option<ChainId>,
         hashed: Hashed,
         blob: Option<Descriptor>,
@@ -205,8 +219,7 @@ impl ImageStore {
             }
             other => other.map_err(at("create", &target))?,
         }
-        // What the rename left: the work directory, or all of it.
-        drop(staged);
+        // What the rename left, the work directory or all of it, goes when the caller drops it.
         self.layer(chain_id)
     }
 
