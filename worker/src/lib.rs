@@ -2,3 +2,8 @@
 
 pub mod event;
 pub mod mask;
+pub mod source;
+pub mod workspace;
+
+#[cfg(test)]
+mod test_git;
