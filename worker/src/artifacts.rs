@@ -84,7 +84,12 @@ impl Patterns {
 
 /// Copies what matches from a directory of a container to `to`, which is made when there is something to copy.
 /// Links are copied as links and never followed.
-pub fn keep(inside: &Inside, workspace: &Path, patterns: &Patterns, to: &Path) -> Result<Kept, ArtifactError> {
+pub fn keep(
+    inside: &Inside,
+    workspace: &Path,
+    patterns: &Patterns,
+    to: &Path,
+) -> Result<Kept, ArtifactError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source: io::Error| ArtifactError::Io { path, source }
@@ -108,7 +113,8 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     fn directory(&mut self, dir: &OwnedFd, path: &Path, depth: usize) -> Result<(), ArtifactError> {
-        let failed = |source: rustix::io::Errno| ArtifactError::Io { path: path.to_owned(), source: source.into() };
+        let failed =
+            |source: rustix::io::Errno| ArtifactError::Io { path: path.to_owned(), source: source.into() };
         if depth > DEPTH_MAX {
             return Err(ArtifactError::TooMany);
         }
@@ -118,7 +124,8 @@ impl Copy<'_> {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let child = path.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name.to_bytes()));
+            let child =
+                path.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name.to_bytes()));
             let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {

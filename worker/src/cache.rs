@@ -62,7 +62,13 @@ impl CacheStore {
 
     /// Puts a cache's paths into a container; false if there is none of that key. What cannot be read is removed, so
     /// that the next run makes it anew.
-    pub fn restore(&self, inside: &Inside, home: &Path, key: &str, paths: &[String]) -> Result<bool, CacheError> {
+    pub fn restore(
+        &self,
+        inside: &Inside,
+        home: &Path,
+        key: &str,
+        paths: &[String],
+    ) -> Result<bool, CacheError> {
         let dir = self.dir(key, paths);
         if !dir.is_dir() {
             return Ok(false);
@@ -79,7 +85,13 @@ impl CacheStore {
     }
 
     /// Keeps a cache's paths, those that exist; false if the key is there already.
-    pub fn save(&self, inside: &Inside, home: &Path, key: &str, paths: &[String]) -> Result<bool, CacheError> {
+    pub fn save(
+        &self,
+        inside: &Inside,
+        home: &Path,
+        key: &str,
+        paths: &[String],
+    ) -> Result<bool, CacheError> {
         let dir = self.dir(key, paths);
         if dir.is_dir() {
             return Ok(false);
@@ -143,7 +155,8 @@ fn save_path(inside: &Inside, home: &Path, path: &str, archive: &Path) -> Result
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(at(e)),
     };
-    let exists = rustix::fs::openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let exists =
+        rustix::fs::openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
     if exists.is_err() {
         return Ok(());
     }

@@ -129,8 +129,12 @@ fn plan(args: &RunArgs) -> Result<(Pipeline, Source, Plan), String> {
 }
 
 fn read(file: &Path) -> Result<Pipeline, String> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| format!("worker: {}: {e}\n  name the pipeline file: worker run path/to/pipeline.yaml\n", file.display()))?;
+    let text = std::fs::read_to_string(file).map_err(|e| {
+        format!(
+            "worker: {}: {e}\n  name the pipeline file: worker run path/to/pipeline.yaml\n",
+            file.display()
+        )
+    })?;
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Pipeline::parse(&file.display().to_string(), &text).map_err(|d| pipelines::render(&d, color))
 }
@@ -151,7 +155,8 @@ async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result
         Some(dir) => dir.clone(),
         None => own_directory(source.root())?.join("artifacts"),
     };
-    let mut registries = engine_image::Registries { insecure: args.insecure_registry.clone(), ..Default::default() };
+    let mut registries =
+        engine_image::Registries { insecure: args.insecure_registry.clone(), ..Default::default() };
     registries.mirrors.insert("docker.io".to_owned(), args.registry_mirror.clone());
     let settings = Settings {
         engine: engine.clone(),
@@ -161,7 +166,9 @@ async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result
         caches: Arc::new(CacheStore::open(args.root.join("caches"), source.repo())?),
         artifacts,
         registries,
-        parallel: args.parallel.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        parallel: args
+            .parallel
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         reporter,
         stop,
     };

@@ -35,7 +35,8 @@ impl Inside {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        let (Some(parent), Some(Component::Normal(name))) = (path.parent(), path.components().next_back()) else {
+        let (Some(parent), Some(Component::Normal(name))) = (path.parent(), path.components().next_back())
+        else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let parent = self.make_dir(parent)?;
@@ -48,7 +49,8 @@ impl Inside {
     /// The home directory of a user (name, id, or with a group), by the container's own passwd.
     pub fn home(&self, user: &str) -> PathBuf {
         let name = user.split(':').next().filter(|name| !name.is_empty()).unwrap_or("0");
-        let passwd = self.open_file(Path::new("/etc/passwd")).and_then(io::read_to_string).unwrap_or_default();
+        let passwd =
+            self.open_file(Path::new("/etc/passwd")).and_then(io::read_to_string).unwrap_or_default();
         let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
         let entry = entry.into_iter().find(|f| f.first() == Some(&name) || f.get(2) == Some(&name));
         entry.and_then(|f| f.get(5).map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("/root"))
@@ -57,7 +59,9 @@ impl Inside {
     fn open(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::CLOEXEC;
-        Ok(rustix::io::retry_on_intr(|| rustix::fs::openat2(self.0.as_fd(), path, flags, Mode::empty(), resolve))?)
+        Ok(rustix::io::retry_on_intr(|| {
+            rustix::fs::openat2(self.0.as_fd(), path, flags, Mode::empty(), resolve)
+        })?)
     }
 }
 

@@ -12,6 +12,9 @@ pub mod secrets;
 pub mod source;
 pub mod workspace;
 
+#[cfg(test)]
+mod test_git;
+
 /// An error with its causes, in a line.
 pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

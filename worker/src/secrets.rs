@@ -37,7 +37,9 @@ pub enum SecretsError {
     #[error("secrets file {0} can be read by other users: chmod 600 it")]
     Exposed(PathBuf),
     /// A job asks for one that is nowhere.
-    #[error("secret {name} is not set: set the environment variable {name}, or give a file with it (--secrets)")]
+    #[error(
+        "secret {name} is not set: set the environment variable {name}, or give a file with it (--secrets)"
+    )]
     Missing {
         /// Its name.
         name: String,
@@ -66,7 +68,9 @@ impl Secrets {
     pub fn of(&self, job: &Job) -> Result<Vec<(String, String)>, SecretsError> {
         let find = |name: &String| {
             let value = self.file.get(name).cloned().or_else(|| std::env::var(name).ok());
-            value.map(|value| (name.clone(), value)).ok_or_else(|| SecretsError::Missing { name: name.clone() })
+            value
+                .map(|value| (name.clone(), value))
+                .ok_or_else(|| SecretsError::Missing { name: name.clone() })
         };
         job.secrets.iter().map(find).collect()
     }

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use engine_build::{BuildError, BuildEvent, BuildRequest, Built, RunStep, Sandbox, SandboxError, Stream};
 use engine_image::{Image, PullEvent, PullOptions};
 use engine_runtime::StdStreams;
-use engine_runtime::spec::{DnsConfig, Namespaces, Process as ProcessSpec, Resources, Rootfs, Security, Spec};
+use engine_runtime::spec::{
+    DnsConfig, Namespaces, Process as ProcessSpec, Resources, Rootfs, Security, Spec,
+};
 use engine_types::{ContainerId, ErrorKind, Reference, SessionId};
 use tokio::net::unix::pipe;
 
@@ -67,7 +69,8 @@ impl Sandbox for BuildSandbox<'_> {
             }
         }
         let name = reference.to_string();
-        let pulled = self.engine.images().pull(reference, &self.pull, &|event| (self.on_pull)(&name, event)).await;
+        let pulled =
+            self.engine.images().pull(reference, &self.pull, &|event| (self.on_pull)(&name, event)).await;
         pulled.map_err(|e| SandboxError::new(e.kind(), e))
     }
 }

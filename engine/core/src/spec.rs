@@ -35,7 +35,8 @@ impl Engine {
         let hostname = config.hostname.clone().unwrap_or_else(|| row.id.short());
         let (address, names) = endpoint.map_or((None, None), |(address, names)| (Some(address), names));
         let resolv_conf = self.resolv_conf()?;
-        let mut mounts = self.etc_files(&state_dir, config, &hostname, address, &resolv_conf, address.is_some())?;
+        let mut mounts =
+            self.etc_files(&state_dir, config, &hostname, address, &resolv_conf, address.is_some())?;
         for mount in &config.mounts {
             mounts.push(self.mount(&state_dir, mount)?);
         }
@@ -63,10 +64,8 @@ impl Engine {
             sysctls: sysctls(network),
             shm_size: config.shm_size,
             log: config.log.then(|| LogConfig { path: self.log_path(row.id), max_size: None, max_files: 1 }),
-            dns: address.map(|_| DnsConfig {
-                names: names.into_iter().collect(),
-                upstream: upstream(&resolv_conf),
-            }),
+            dns: address
+                .map(|_| DnsConfig { names: names.into_iter().collect(), upstream: upstream(&resolv_conf) }),
             tether: config.tether,
             cgroup_parent: self.cgroup_parent(),
             state_dir,

@@ -65,7 +65,11 @@ pub(super) async fn run_attempt(attempt: &Attempt<'_>) -> AttemptEnd {
     let mut steps = Vec::new();
     let deadline = Instant::now() + attempt.job.timeout.to_std();
     let failure = attempt.perform(&mut containers, &mut steps, deadline).await.err();
-    let tests = if attempt.settings.stop.is_urgent() { None } else { attempt.keep(&containers, failure.is_none()).await };
+    let tests = if attempt.settings.stop.is_urgent() {
+        None
+    } else {
+        attempt.keep(&containers, failure.is_none()).await
+    };
     attempt.phase(Phase::TearDown);
     if let Err(error) = containers.take_down().await {
         attempt.notice(Level::Warning, format!("take the job down: {error}"));
@@ -110,7 +114,8 @@ impl Attempt<'_> {
                 Ok(false) => self.skipped(step, status),
                 Err(error) => failure = failure.or(Some(Failure::SetUp(format!("when: {error}")))),
             }
-            if matches!(failure, Some(Failure::Cancelled | Failure::JobTimeout { .. } | Failure::Service(_))) {
+            if matches!(failure, Some(Failure::Cancelled | Failure::JobTimeout { .. } | Failure::Service(_)))
+            {
                 break;
             }
         }
@@ -169,10 +174,15 @@ impl Attempt<'_> {
             match super::step::run_post_step(self, containers, container, step, limit).await {
                 Ok(StepEnd::Exited { code: 0, .. }) => {}
                 Ok(StepEnd::Exited { code, .. }) => {
-                    self.notice(Level::Warning, format!("post step {:?} failed with exit code {code}", step_name(step)));
+                    self.notice(
+                        Level::Warning,
+                        format!("post step {:?} failed with exit code {code}", step_name(step)),
+                    );
                 }
                 Ok(_) => self.notice(Level::Warning, format!("post step {:?} was stopped", step_name(step))),
-                Err(error) => self.notice(Level::Warning, format!("post step {:?}: {error}", step_name(step))),
+                Err(error) => {
+                    self.notice(Level::Warning, format!("post step {:?}: {error}", step_name(step)))
+                }
             }
         }
     }
@@ -182,7 +192,11 @@ impl Attempt<'_> {
             (Some(condition), _) => format!("when: {}", condition.as_str()),
             (None, _) => "an earlier step failed".to_owned(),
         };
-        self.settings.reporter.report(Event::StepSkipped { job: self.job.id.clone(), step: step_name(step), reason });
+        self.settings.reporter.report(Event::StepSkipped {
+            job: self.job.id.clone(),
+            step: step_name(step),
+            reason,
+        });
     }
 
     fn timed_out(&self) -> Failure {

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
-use engine::{ContainerConfig, Error, Mount, MountKind, Network, NetworkConfig, NetworkMode, Process, Program};
+use engine::{
+    ContainerConfig, Error, Mount, MountKind, Network, NetworkConfig, NetworkMode, Process, Program,
+};
 use engine_runtime::StdStreams;
 use engine_runtime::spec::{Process as ProcessSpec, Resources};
 use engine_types::ContainerId;
@@ -107,7 +109,7 @@ impl<'a> Containers<'a> {
         let config = NetworkConfig {
             name: self.name(None),
             internal: job.network == NetworkWish::None,
-            host_access: matches!(job.network, NetworkWish::Host { .. }),
+            host_access: matches!(job.network, NetworkWish::Host),
             session: Some(self.attempt.settings.session.id()),
         };
         self.network = Some(self.attempt.settings.engine.create_network(config).await?);

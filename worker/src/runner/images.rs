@@ -30,7 +30,8 @@ impl Images {
     /// Finds, pulls or builds an image.
     pub(super) async fn get(&self, attempt: &Attempt<'_>, image: &Image) -> Result<ImageId, Failure> {
         let key = format!("{image:?}");
-        let cell = Arc::clone(self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+        let cell =
+            Arc::clone(self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         let id = cell.get_or_try_init(|| async {
             match image {
                 Image::Reference(name) => self.pull(attempt, name).await,
@@ -56,7 +57,10 @@ impl Images {
         let pulls = Mutex::new(HashMap::new());
         let on_pull = |name: &str, event: PullEvent| {
             let mut pulls = pulls.lock().unwrap_or_else(PoisonError::into_inner);
-            pulls.entry(name.to_owned()).or_insert_with(|| PullProgress::new(attempt, name.to_owned())).take(event);
+            pulls
+                .entry(name.to_owned())
+                .or_insert_with(|| PullProgress::new(attempt, name.to_owned()))
+                .take(event);
         };
         let pull = PullOptions { registries: self.registries.clone(), platform: None };
         let sandbox = BuildSandbox { engine, session, network, pull, on_pull: &on_pull };

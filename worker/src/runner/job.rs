@@ -66,7 +66,13 @@ pub(super) async fn run_job(job: &Job, settings: &Settings, images: &Arc<Images>
     ended(job, settings, started, report, reason)
 }
 
-fn ended(job: &Job, settings: &Settings, started: Instant, report: JobReport, reason: Option<String>) -> JobReport {
+fn ended(
+    job: &Job,
+    settings: &Settings,
+    started: Instant,
+    report: JobReport,
+    reason: Option<String>,
+) -> JobReport {
     settings.reporter.report(Event::JobEnded {
         job: job.id.clone(),
         outcome: report.outcome.clone(),

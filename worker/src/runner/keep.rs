@@ -74,9 +74,10 @@ impl Attempt<'_> {
         }
         let mut totals = TestTotals::default();
         for path in keep(&wanted.junit)?.files {
-            match std::fs::File::open(to.join(&path)).map_err(|e| e.to_string()).and_then(|file| {
-                junit::parse(file).map_err(|e| crate::causes(&e))
-            }) {
+            match std::fs::File::open(to.join(&path))
+                .map_err(|e| e.to_string())
+                .and_then(|file| junit::parse(file).map_err(|e| crate::causes(&e)))
+            {
                 Ok(report) => {
                     junit::add(&mut totals, report.totals);
                     for test in report.failed {

@@ -114,7 +114,12 @@ impl Service {
         let mut bytes = masked.push(&text.as_bytes()[start..]);
         bytes.extend(masked.finish());
         let source = Arc::clone(&self.name);
-        attempt.settings.reporter.report(Event::Output { job: attempt.job.id.clone(), source, stderr: true, bytes });
+        attempt.settings.reporter.report(Event::Output {
+            job: attempt.job.id.clone(),
+            source,
+            stderr: true,
+            bytes,
+        });
     }
 }
 

@@ -37,7 +37,10 @@ pub(super) enum StepEnd {
 
 /// A step's name: its own, or its script's first line.
 pub(super) fn step_name(step: &Step) -> Arc<str> {
-    let name = step.name.as_deref().unwrap_or_else(|| step.run.lines().find(|l| !l.trim().is_empty()).unwrap_or("run"));
+    let name = step
+        .name
+        .as_deref()
+        .unwrap_or_else(|| step.run.lines().find(|l| !l.trim().is_empty()).unwrap_or("run"));
     name.trim().chars().take(NAME_MAX).collect::<String>().into()
 }
 
@@ -125,7 +128,8 @@ async fn run_process(
     output: &impl Fn(Vec<u8>),
 ) -> Result<StepEnd, Box<dyn std::error::Error + Send + Sync>> {
     let (streams, mut reader) = one_pipe()?;
-    let process = attempt.settings.engine.exec(container, process, false, ExecStreams::Direct(streams)).await?;
+    let process =
+        attempt.settings.engine.exec(container, process, false, ExecStreams::Direct(streams)).await?;
     let mut masked = attempt.masker.stream();
     let mut take = |bytes: &[u8]| output(masked.push(bytes));
     tokio::pin!(early);
