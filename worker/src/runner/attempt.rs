@@ -181,7 +181,7 @@ impl Attempt<'_> {
                 }
                 Ok(_) => self.notice(Level::Warning, format!("post step {:?} was stopped", step_name(step))),
                 Err(error) => {
-                    self.notice(Level::Warning, format!("post step {:?}: {error}", step_name(step)))
+                    self.notice(Level::Warning, format!("post step {:?}: {error}", step_name(step)));
                 }
             }
         }
