@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,6 +12,11 @@ use crate::World;
 /// The images that `make images` makes, and their archives.
 const IMAGES: [(&str, &str); 2] =
     [("busybox:latest", "busybox.tar"), ("debian:bookworm-slim", "debian-bookworm-slim.tar")];
+
+/// How long the kernel may take to remove the interfaces of a network namespace that is gone.
+const KERNEL_CLEANUP: Duration = Duration::from_secs(5);
+/// What the name of an interface left behind begins with.
+const INTERFACE: &str = "interface";
 
 impl World {
     /// Where this world's engine keeps what survives a reboot.
@@ -65,7 +71,18 @@ impl World {
 
     /// Fails if anything is left, saying what.
     pub fn assert_nothing_is_left(&self) {
-        assert_eq!(self.leftovers(), [""; 0], "left behind");
+        let deadline = Instant::now() + KERNEL_CLEANUP;
+        let mut found = self.leftovers();
+        // An interface is all that the kernel, not the engine, takes down, and it does so some time after the network
+        // namespace has lost its last process.
+        while !found.is_empty()
+            && found.iter().all(|name| name.starts_with(INTERFACE))
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(KERNEL_CLEANUP / 100);
+            found = self.leftovers();
+        }
+        assert_eq!(found, [""; 0], "left behind");
     }
 
     /// Eight hex digits that name this world's root among the machine's, as the engine derives them.
@@ -106,7 +123,7 @@ impl World {
         let alias = format!("lighter:{}:", self.instance());
         for interface in entries(Path::new("/sys/class/net")) {
             if fs::read_to_string(interface.join("ifalias")).is_ok_and(|text| text.starts_with(&alias)) {
-                found.push(format!("interface {}", name(&interface)));
+                found.push(format!("{INTERFACE} {}", name(&interface)));
             }
         }
     }
