@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_types::ContainerId;
+use engine::types::ContainerId;
 use pipelines::{Job, JobOutcome, Status, Step};
 use tokio::time::Instant;
 
@@ -181,7 +181,7 @@ impl Attempt<'_> {
                 }
                 Ok(_) => self.notice(Level::Warning, format!("post step {:?} was stopped", step_name(step))),
                 Err(error) => {
-                    self.notice(Level::Warning, format!("post step {:?}: {error}", step_name(step)))
+                    self.notice(Level::Warning, format!("post step {:?}: {error}", step_name(step)));
                 }
             }
         }

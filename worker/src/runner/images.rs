@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use engine::build::{BuildEvent, BuildRequest};
+use engine::image::{PullEvent, PullOptions};
+use engine::types::{Digest, ErrorKind, ImageId, Reference};
 use engine::{BuildSandbox, Network, NetworkConfig};
-use engine_build::{BuildEvent, BuildRequest};
-use engine_image::{PullEvent, PullOptions};
-use engine_types::{Digest, ErrorKind, ImageId, Reference};
 use pipelines::{Build, Image};
 use tokio::sync::OnceCell;
 
@@ -18,7 +18,7 @@ use crate::mask::MaskedStream;
 pub(super) struct Images {
     /// By the image as the file has it.
     known: Mutex<HashMap<String, Arc<OnceCell<ImageId>>>>,
-    registries: engine_image::Registries,
+    registries: engine::image::Registries,
     network: OnceCell<Network>,
 }
 

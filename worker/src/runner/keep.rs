@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine_types::ContainerId;
+use engine::types::ContainerId;
 use pipelines::WORKSPACE;
 
 use super::attempt::Attempt;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use engine::Engine;
-use engine_image::{ContainerConfig, ImageConfig, Platform};
+use engine::image::{ContainerConfig, ImageConfig, Platform};
 use engine_types::Reference;
 
 use crate::output;

@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use engine::Engine;
-use engine_image::{PullEvent, PullOptions};
+use engine::image::{PullEvent, PullOptions};
 use engine_types::Reference;
 
 use crate::output;
