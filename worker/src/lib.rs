@@ -1,7 +1,7 @@
 //! Runs pipelines on the built-in engine.
 
 pub mod event;
-pub mod runner;
+pub mod output;
 
 /// An error with its causes, in a line.
 pub fn causes(error: &dyn std::error::Error) -> String {
