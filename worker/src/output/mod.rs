@@ -7,9 +7,11 @@ mod narration;
 mod plain;
 mod sanitize;
 mod summary;
+mod terminal;
 mod units;
 
 #[cfg(test)]
 mod test_run;
 
 pub use plain::PlainReporter;
+pub use terminal::TerminalReporter;

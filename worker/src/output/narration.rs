@@ -1,6 +1,6 @@
 //! Events into lines: what is said, in which words, whoever reads it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::units;
 use crate::event::{Event, Level, Phase};
 
 /// The source of what a build's instructions write.
-const BUILD: &str = "build";
+pub(super) const BUILD: &str = "build";
 
 /// A line for the reader.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) enum Tone {
 #[derive(Debug)]
 pub(super) struct Narrator {
     colors: Colors,
-    jobs: HashMap<JobId, JobState>,
+    jobs: BTreeMap<JobId, JobState>,
     summary: Summary,
 }
 
@@ -63,7 +63,7 @@ struct JobState {
 impl Narrator {
     /// Begins with nothing told; colours of jobs' output are kept or dropped.
     pub(super) fn new(colors: Colors) -> Self {
-        Self { colors, jobs: HashMap::new(), summary: Summary::default() }
+        Self { colors, jobs: BTreeMap::new(), summary: Summary::default() }
     }
 
     /// What an event is worth: no line, one or more.
