@@ -1,4 +1,5 @@
 //! The parts together, on the real kernel and with real tools. Needs root, docker-registry and skopeo.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod examples;
 mod registry;
