@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use engine_image::archive::{PackError, PackOptions, Packer, UnpackError, UnpackOptions, unpack_into};
+use engine::image::archive::{PackError, PackOptions, Packer, UnpackError, UnpackOptions, unpack_into};
 use pipelines::WORKSPACE;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use engine::Engine;
-use engine_types::Paths;
+use engine::types::Paths;
 use pipelines::{Context, Event, Pipeline, Plan};
 use worker::cache::CacheStore;
 use worker::event::Reporter;
@@ -156,7 +156,7 @@ async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result
         None => own_directory(source.root())?.join("artifacts"),
     };
     let mut registries =
-        engine_image::Registries { insecure: args.insecure_registry.clone(), ..Default::default() };
+        engine::image::Registries { insecure: args.insecure_registry.clone(), ..Default::default() };
     registries.mirrors.insert("docker.io".to_owned(), args.registry_mirror.clone());
     let settings = Settings {
         engine: engine.clone(),

@@ -1,5 +1,6 @@
 //! What happens during a run, for whoever watches: a terminal, a log, later a server.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +100,17 @@ pub enum Event {
         level: Level,
         /// What.
         text: String,
+    },
+    /// Artifacts of a job were kept.
+    ArtifactsKept {
+        /// Which.
+        job: JobId,
+        /// How many files.
+        files: u64,
+        /// Their bytes in all.
+        bytes: u64,
+        /// Where they are now.
+        directory: PathBuf,
     },
     /// A job has ended.
     JobEnded {

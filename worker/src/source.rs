@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use engine_types::ErrorKind;
+use engine::types::ErrorKind;
 use git2::{DescribeOptions, ErrorClass, ErrorCode, ObjectType, Repository, StatusOptions};
 use pipelines::{Context, Event};
 

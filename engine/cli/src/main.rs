@@ -39,6 +39,8 @@ enum Command {
     Stop(command::stop::Args),
     /// Remove containers.
     Rm(command::rm::Args),
+    /// Build an image of a Dockerfile.
+    Build(command::build::Args),
     /// List images.
     Images(command::images::Args),
     /// Make an image of a root file system archive.
@@ -79,11 +81,12 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Wait(args) => command::wait::run(&engine, &args).await,
         Command::Stop(args) => command::stop::run(&engine, &args).await,
         Command::Rm(args) => command::rm::run(&engine, &args).await,
+        Command::Build(args) => command::build::run(&engine, &args).await,
         Command::Images(args) => command::images::run(&engine, &args),
         Command::Import(args) => command::import::run(&engine, &args),
         Command::Load(args) => command::load::run(&engine, &args),
         Command::Save(args) => command::save::run(&engine, &args),
         Command::Pull(args) => command::pull::run(&engine, &args).await,
-        Command::Rmi(args) => command::rmi::run(&engine, &args),
+        Command::Rmi(args) => command::rmi::run(&engine, &args).await,
     }
 }

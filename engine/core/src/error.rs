@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use engine_image::{PullError, StoreError};
 use engine_network::{AttachError, BridgeError, FreeSubnetError, NetlinkError, RemoveBridgeError};
 use engine_runtime::{ClientError, LaunchError, StateError};
-use engine_types::{ErrorKind, Paths};
+use engine_types::{ErrorKind, ImageId, Paths};
 
 /// Why the engine could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,17 @@ pub enum Error {
     /// The container does not run.
     #[error("container {0} is not running")]
     NotRunning(String),
+    /// A container was made of the image.
+    #[error("image {} is in use by container {container}: remove the container first", image.0.short())]
+    ImageInUse {
+        /// The image.
+        image: ImageId,
+        /// The container's name.
+        container: String,
+    },
+    /// An image named by its id has several names.
+    #[error("image {} has several names: remove them by name", _0.0.short())]
+    SeveralNames(ImageId),
     /// The image names no program and the container neither.
     #[error("no command specified")]
     NoCommand,
@@ -109,6 +120,7 @@ impl Error {
             Self::NotRoot => ErrorKind::Forbidden,
             Self::MissingFeature { .. } => ErrorKind::Unsupported,
             Self::NoSuchContainer(_) | Self::NoSuchNetwork(_) => ErrorKind::NotFound,
+            Self::ImageInUse { .. } | Self::SeveralNames(_) => ErrorKind::Conflict,
             Self::NameInUse { .. } | Self::Running(_) | Self::NotRunning(_) => ErrorKind::Conflict,
             Self::NoCommand | Self::InvalidName(_) => ErrorKind::InvalidArgument,
             Self::NoFreeAddress(_) => ErrorKind::Unavailable,

@@ -8,22 +8,33 @@
 //! directory: `containers/<id>/` (socket and lock of the supervisor), `networks/<id>/names` (what its DNS answers),
 //! `sessions/<id>.lock`.
 
-mod build;
+/// Dockerfiles.
+pub use engine_build as build;
+/// The image store, archives and registries.
+pub use engine_image as image;
+/// One container as processes.
+pub use engine_runtime as runtime;
+/// Ids, digests, references.
+pub use engine_types as types;
+
 mod catalog;
 mod container;
 mod engine;
 mod error;
+mod images;
 mod names;
 mod network;
 mod process;
+mod sandbox;
 mod session;
 mod spec;
 mod volume;
 
-pub use build::BuildSandbox;
 pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 pub use engine::Engine;
 pub use error::Error;
+pub use images::RemovedImage;
 pub use network::{Network, NetworkConfig};
 pub use process::Process;
+pub use sandbox::BuildSandbox;
 pub use session::Session;

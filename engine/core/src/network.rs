@@ -52,18 +52,6 @@ pub struct Network {
 }
 
 impl Engine {
-    /// Makes a network on a subnet that nothing on this machine uses.
-    pub async fn create_network(&self, config: NetworkConfig) -> Result<Network, Error> {
-        let network = self.insert_network(config).await?;
-        match self.ensure_bridge(&network).await {
-            Ok(()) => Ok(network),
-            Err(error) => {
-                self.catalog().delete_network(network.id).await?;
-                Err(error)
-            }
-        }
-    }
-
     /// The network called `bridge`, made on first use.
     pub async fn default_network(&self) -> Result<Network, Error> {
         match self.network(DEFAULT_NAME).await {
@@ -95,10 +83,12 @@ impl Engine {
         self.catalog().delete_network(network.id).await
     }
 
-    /// Makes the bridge: of a new network, or of one whose machine was restarted.
-    pub(crate) async fn ensure_bridge(&self, network: &Network) -> Result<(), Error> {
-        let (engine, spec) = (self.clone(), self.bridge_spec(network));
-        blocking(move || engine.driver().ensure_bridge(&spec)).await?;
+    /// Makes the network's bridge unless it is there.
+    pub(crate) fn ensure_bridge(&self, network: &Network) -> Result<(), Error> {
+        let spec = self.bridge_spec(network);
+        if !self.driver().is_ready(&spec)? {
+            self.driver().ensure_bridge(&spec)?;
+        }
         Ok(())
     }
 
@@ -115,7 +105,8 @@ impl Engine {
         }
     }
 
-    async fn insert_network(&self, config: NetworkConfig) -> Result<Network, Error> {
+    /// Makes a network on a subnet that nothing on this machine uses. Its bridge is made with its first container.
+    pub async fn create_network(&self, config: NetworkConfig) -> Result<Network, Error> {
         let id = NetworkId::from_random(random()?);
         let pools: &'static [SubnetPool] =
             if config.session.is_some() { &SESSION_POOLS } else { &DEFAULT_POOLS };

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_types::ContainerId;
+use engine::types::ContainerId;
 use pipelines::{Job, JobOutcome, Status, Step};
 use tokio::time::Instant;
 

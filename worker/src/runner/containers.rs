@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
+use engine::runtime::StdStreams;
+use engine::runtime::spec::{Process as ProcessSpec, Resources};
+use engine::types::ContainerId;
 use engine::{
     ContainerConfig, Error, Mount, MountKind, Network, NetworkConfig, NetworkMode, Process, Program,
 };
-use engine_runtime::StdStreams;
-use engine_runtime::spec::{Process as ProcessSpec, Resources};
-use engine_types::ContainerId;
 use pipelines::{Network as NetworkWish, WORKSPACE};
 
 use super::attempt::{Attempt, Failure};
@@ -132,7 +132,7 @@ impl<'a> Containers<'a> {
         futures::future::try_join_all(checks).await.map(drop)
     }
 
-    fn config(&self, image: engine_types::ImageId) -> ContainerConfig {
+    fn config(&self, image: engine::types::ImageId) -> ContainerConfig {
         ContainerConfig {
             volatile: true,
             tether: true,

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::image::Registries;
 use engine::{Engine, Session};
-use engine_image::Registries;
 use pipelines::{Effect, Job, JobId, JobOutcome, Plan, RunOutcome, Schedule, ScheduleEvent};
 use tokio::task::JoinSet;
 

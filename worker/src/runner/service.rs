@@ -2,10 +2,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::runtime::spec::Process as ProcessSpec;
+use engine::runtime::{ExecStreams, StdStreams};
+use engine::types::ContainerId;
 use engine::{ContainerConfig, Process, Program};
-use engine_runtime::spec::Process as ProcessSpec;
-use engine_runtime::{ExecStreams, StdStreams};
-use engine_types::ContainerId;
 use pipelines::{Command, Service as ServiceSpec};
 
 use super::attempt::{Attempt, Failure};
@@ -106,7 +106,7 @@ impl Service {
 
     async fn show_log(&self, attempt: &Attempt<'_>) {
         let Ok(container) = attempt.settings.engine.container(&self.id.to_string()).await else { return };
-        let Ok(entries) = engine_runtime::log::read(&container.log_path) else { return };
+        let Ok(entries) = engine::runtime::log::read(&container.log_path) else { return };
         let text: String = entries.into_iter().map(|entry| entry.log).collect();
         let shown = text.len().saturating_sub(LOG_SHOWN);
         let start = (shown..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());

@@ -3,9 +3,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_runtime::ExecStreams;
-use engine_runtime::spec::Process as ProcessSpec;
-use engine_types::ContainerId;
+use engine::runtime::ExecStreams;
+use engine::runtime::spec::Process as ProcessSpec;
+use engine::types::ContainerId;
 use pipelines::{Step, WORKSPACE};
 use rustix::process::Signal;
 use tokio::net::unix::pipe;

@@ -15,7 +15,7 @@ mod list;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use engine_types::ErrorKind;
+use engine::types::ErrorKind;
 
 use crate::source::{self, SourceError};
 

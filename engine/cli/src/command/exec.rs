@@ -2,8 +2,8 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use engine::Engine;
-use engine_runtime::ExecStreams;
-use engine_runtime::spec::Process;
+use engine::runtime::ExecStreams;
+use engine::runtime::spec::Process;
 
 use super::streams::{Streams, terminal_size};
 use crate::output;

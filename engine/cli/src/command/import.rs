@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use engine::Engine;
-use engine_image::{ContainerConfig, ImageConfig, Platform};
+use engine::image::{ContainerConfig, ImageConfig, Platform};
 use engine_types::Reference;
 
 use crate::output;
@@ -34,6 +34,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode> {
         ..ImageConfig::default()
     };
     let image = engine.images().import(archive, config, args.name.as_ref())?;
+    engine.images().sync()?;
     output::line(image.id)?;
     Ok(ExitCode::SUCCESS)
 }

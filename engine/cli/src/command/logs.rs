@@ -2,7 +2,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use engine::Engine;
-use engine_runtime::log::{self, Stream};
+use engine::runtime::log::{self, Stream};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -1,5 +1,6 @@
 //! One module a command.
 
+pub(crate) mod build;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod import;

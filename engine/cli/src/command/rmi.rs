@@ -1,8 +1,6 @@
-use std::collections::HashSet;
 use std::process::ExitCode;
 
 use engine::Engine;
-use engine_types::Reference;
 
 use crate::output;
 
@@ -13,21 +11,15 @@ pub(crate) struct Args {
     images: Vec<String>,
 }
 
-pub(crate) fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode> {
     for name in &args.images {
-        let image = engine.images().resolve(name)?;
-        match name.parse::<Reference>() {
-            Ok(reference) if engine.images().lookup(&reference)?.is_some() => {
-                engine.images().untag(&reference)?;
-                output::line(format_args!("Untagged: {reference}"))?;
-            }
-            _ => {}
+        let removed = engine.remove_image(name).await?;
+        for reference in &removed.untagged {
+            output::line(format_args!("Untagged: {reference}"))?;
         }
-        if engine.images().references_of(image.id)?.is_empty() {
-            engine.images().remove(image.id)?;
-            output::line(format_args!("Deleted: {}", image.id))?;
+        if let Some(id) = removed.deleted {
+            output::line(format_args!("Deleted: {id}"))?;
         }
     }
-    engine.images().collect(&HashSet::new())?;
     Ok(ExitCode::SUCCESS)
 }

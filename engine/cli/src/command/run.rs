@@ -2,9 +2,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use engine::image::PullOptions;
+use engine::runtime::StdStreams;
 use engine::{ContainerConfig, Engine, Mount, MountKind, NetworkMode, Program};
-use engine_image::PullOptions;
-use engine_runtime::StdStreams;
 use engine_types::{ErrorKind, ImageId, Reference};
 
 use super::streams::{Streams, terminal_size};

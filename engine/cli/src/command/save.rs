@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use engine::Engine;
-use engine_image::ArchiveFormat;
+use engine::image::ArchiveFormat;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -1,0 +1,60 @@
+use std::collections::HashSet;
+
+use engine_image::ChainId;
+use engine_types::{ErrorKind, ImageId, Reference};
+
+use crate::engine::{Engine, blocking};
+use crate::error::Error;
+
+/// What became of an image that was to be removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemovedImage {
+    /// Names that it no longer has.
+    pub untagged: Vec<Reference>,
+    /// The image itself, if that was its last name.
+    pub deleted: Option<ImageId>,
+}
+
+impl Engine {
+    /// Takes a name away from an image, and removes the image with its last one. Named by its id, it goes with its
+    /// only name, too. Layers that nothing else needs go with it.
+    pub async fn remove_image(&self, name: &str) -> Result<RemovedImage, Error> {
+        let image = self.images().resolve(name)?;
+        let references = self.images().references_of(image.id)?;
+        let own = name.parse::<Reference>().ok().filter(|reference| references.contains(reference));
+        let untagged = match own {
+            Some(reference) => vec![reference],
+            None if references.len() > 1 => return Err(Error::SeveralNames(image.id)),
+            None => references.clone(),
+        };
+        let last = untagged.len() == references.len();
+        let containers = self.containers().await?;
+        if let Some(container) = containers.iter().find(|c| last && c.config.image == image.id) {
+            return Err(Error::ImageInUse { image: image.id, container: container.name.clone() });
+        }
+        for reference in &untagged {
+            self.images().untag(reference)?;
+        }
+        if !last {
+            return Ok(RemovedImage { untagged, deleted: None });
+        }
+        self.images().remove(image.id)?;
+        self.collect_images().await?;
+        Ok(RemovedImage { untagged, deleted: Some(image.id) })
+    }
+
+    /// Removes layers and blobs that no image and no container needs.
+    pub async fn collect_images(&self) -> Result<(), Error> {
+        let mut in_use: HashSet<ChainId> = HashSet::new();
+        for container in self.containers().await? {
+            match self.images().get(container.config.image) {
+                Ok(image) => in_use.extend(image.layers.iter().map(|layer| layer.chain_id)),
+                Err(e) if e.kind() == ErrorKind::NotFound => {} // a build's command: the build holds the store
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let images = self.images().clone();
+        blocking(move || images.collect(&in_use)).await?;
+        Ok(())
+    }
+}
