@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use engine_network::{BridgeSpec, DEFAULT_POOLS, Ipv4Net, SubnetPool};
 use engine_runtime::dns::Names;
-use engine_types::{NetworkId, SessionId};
+use engine_types::{ContainerId, NetworkId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{NetworkRow, from_json, to_json};
@@ -75,8 +75,35 @@ impl Engine {
     /// Removes a network; none of its containers may run.
     pub async fn remove_network(&self, key: &str) -> Result<(), Error> {
         let network = self.network(key).await?;
-        let (engine, spec) = (self.clone(), self.bridge_spec(&network));
-        blocking(move || engine.driver().remove_bridge(&spec)).await?;
+        self.remove_bridge(&network).await?;
+        self.forget_network(&network).await
+    }
+
+    /// Removes containers, running or not, together with the network that they alone are on. The kernel takes tens of
+    /// milliseconds to delete a bridge, so it does that while the containers go. Goes on past failures; returns the
+    /// first.
+    pub async fn remove_with_network(
+        &self,
+        containers: &[ContainerId],
+        network: &Network,
+    ) -> Result<(), Error> {
+        let mut removals = tokio::task::JoinSet::new();
+        for container in containers {
+            let (engine, container) = (self.clone(), container.to_string());
+            removals.spawn(async move { engine.remove_container(&container, true).await });
+        }
+        let (removed, bridge) = tokio::join!(removals.join_all(), self.remove_bridge(network));
+        removed.into_iter().collect::<Result<(), Error>>()?;
+        bridge?;
+        self.forget_network(network).await
+    }
+
+    async fn remove_bridge(&self, network: &Network) -> Result<(), Error> {
+        let (engine, spec) = (self.clone(), self.bridge_spec(network));
+        Ok(blocking(move || engine.driver().remove_bridge(&spec)).await?)
+    }
+
+    async fn forget_network(&self, network: &Network) -> Result<(), Error> {
         if let Some(dir) = self.names_file(network.id).parent() {
             remove_dir(dir)?;
         }

@@ -91,14 +91,17 @@ impl<'a> Containers<'a> {
     /// Removes everything, past failures; the first of them.
     pub(super) async fn take_down(self) -> Result<(), Error> {
         let engine = &self.attempt.settings.engine;
-        let ids = self.services.iter().map(|service| service.id).chain(self.job.iter().map(|job| job.id));
-        let removals = ids.map(|id| async move { engine.remove_container(&id.to_string(), true).await });
-        let removed: Result<Vec<()>, Error> = futures::future::join_all(removals).await.into_iter().collect();
-        let network = match &self.network {
-            Some(network) => engine.remove_network(&network.id.to_string()).await,
-            None => Ok(()),
-        };
-        removed.and(network)
+        let services = self.services.iter().map(|service| service.id);
+        let containers: Vec<ContainerId> = services.chain(self.job.iter().map(|job| job.id)).collect();
+        match &self.network {
+            Some(network) => engine.remove_with_network(&containers, network).await,
+            None => {
+                let removals = containers
+                    .iter()
+                    .map(|id| async { engine.remove_container(&id.to_string(), true).await });
+                futures::future::join_all(removals).await.into_iter().collect()
+            }
+        }
     }
 
     async fn make_network(&mut self) -> Result<(), Error> {
