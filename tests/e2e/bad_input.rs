@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use tests::built;
+use tests::{built, expect_success};
 
 use crate::checkout::{Checkout, Ended};
 
@@ -102,6 +102,29 @@ fn a_command_that_is_not_in_the_image() {
     let checkout =
         Checkout::new("image: busybox:latest\njobs: { a: { steps: [{ name: build, run: cargo build }] } }\n");
     checkout.run().assert_code(1).assert_says(&["cargo: not found", "failed with exit code 127"]);
+}
+
+#[test]
+fn an_image_without_a_shell() {
+    let checkout = Checkout::without_images(
+        "image: shell-less:1\njobs: { a: { steps: [{ name: only, run: echo }] } }\n",
+    );
+    let archive = checkout.world.path().join("rootfs.tar");
+    expect_success(Command::new("tar").arg("-C").arg(&checkout.dir).arg("-cf").arg(&archive).arg("."));
+    let mut import = checkout.world.command("engine");
+    expect_success(import.arg("import").arg(&archive).arg("shell-less:1"));
+    checkout
+        .run()
+        .assert_code(1)
+        .assert_says(&[r#"step "only": exec: "/bin/sh": no such file or directory"#]);
+}
+
+#[test]
+fn a_user_who_is_not_in_the_image() {
+    let checkout = Checkout::new(
+        "image: busybox:latest\njobs: { a: { user: nosuch, steps: [{ name: only, run: id }] } }\n",
+    );
+    checkout.run().assert_code(1).assert_says(&["unable to find user nosuch"]);
 }
 
 fn check_dockerfile(dockerfile: &str, says: &[&str]) {
