@@ -21,6 +21,8 @@ const COMPRESSION: i32 = 1;
 #[derive(Debug)]
 pub struct CacheStore {
     root: PathBuf,
+    /// Where archives are made.
+    scratch: PathBuf,
     repo: String,
 }
 
@@ -54,10 +56,11 @@ pub enum CacheError {
 }
 
 impl CacheStore {
-    /// The caches of a repository below a directory, which is made if absent.
-    pub fn open(root: PathBuf, repo: &str) -> Result<Self, CacheError> {
+    /// The caches of a repository below a directory, which is made if absent. New ones are made in `scratch`, on the
+    /// same file system, which somebody clears if this process dies.
+    pub fn open(root: PathBuf, scratch: &Path, repo: &str) -> Result<Self, CacheError> {
         fs::create_dir_all(&root).map_err(|source| CacheError::Io { path: root.clone(), source })?;
-        Ok(Self { root, repo: repo.to_owned() })
+        Ok(Self { root, scratch: scratch.to_owned(), repo: repo.to_owned() })
     }
 
     /// Puts a cache's paths into a container; false if there is none of that key. What cannot be read is removed, so
@@ -97,7 +100,7 @@ impl CacheStore {
             return Ok(false);
         }
         let io_failed = |source| CacheError::Io { path: dir.clone(), source };
-        let aside = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.root).map_err(io_failed)?;
+        let aside = tempfile::Builder::new().prefix("cache-").tempdir_in(&self.scratch).map_err(io_failed)?;
         for (n, path) in paths.iter().enumerate() {
             save_path(inside, home, path, &aside.path().join(format!("{n}.tar.zst")))?;
         }
@@ -223,7 +226,7 @@ mod tests {
     #[test]
     fn what_was_saved_is_restored_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
-        let store = CacheStore::open(dir.path().join("caches"), "shop").unwrap();
+        let store = CacheStore::open(dir.path().join("caches"), dir.path(), "shop").unwrap();
         let (first, second) = (dir.path().join("a"), dir.path().join("b"));
         let (one, two) = (inside(&first), inside(&second));
         let paths = ["target".to_owned(), "~/.cargo/registry".to_owned(), "absent".to_owned()];
@@ -244,7 +247,7 @@ mod tests {
     #[test]
     fn a_damaged_entry_is_an_error_once() {
         let dir = tempfile::tempdir().unwrap();
-        let store = CacheStore::open(dir.path().join("caches"), "shop").unwrap();
+        let store = CacheStore::open(dir.path().join("caches"), dir.path(), "shop").unwrap();
         let one = inside(&dir.path().join("a"));
         let paths = ["f".to_owned()];
         fs::write(dir.path().join("a/workspace/f"), "x").unwrap();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use engine::Engine;
 use engine::types::Paths;
+use engine::{Engine, Session};
 use pipelines::{Context, Event, Pipeline, Plan};
 use worker::cache::CacheStore;
 use worker::event::Reporter;
@@ -143,6 +143,24 @@ async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result
     let secrets = Secrets::load(args.secrets.as_deref())?;
     let engine = Engine::open(Paths::host(&args.root, &args.run)).await?;
     let session = Arc::new(engine.begin_session().await?);
+    let result = perform(args, source, plan, secrets, &engine, &session).await;
+    let session = Arc::into_inner(session).context("a job still holds the session")?;
+    let ended = engine.end_session(session).await;
+    // Why the run failed says more than what could not be taken down after it.
+    let succeeded = result?;
+    ended?;
+    Ok(succeeded)
+}
+
+/// Runs the jobs; whatever they made that is still there goes with the session.
+async fn perform(
+    args: &RunArgs,
+    source: &Source,
+    plan: &Plan,
+    secrets: Secrets,
+    engine: &Engine,
+    session: &Arc<Session>,
+) -> anyhow::Result<bool> {
     let reporter: Arc<dyn Reporter> = if std::io::stdout().is_terminal() && !args.plain {
         Arc::new(TerminalReporter::new())
     } else {
@@ -160,10 +178,10 @@ async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result
     registries.mirrors.insert("docker.io".to_owned(), args.registry_mirror.clone());
     let settings = Settings {
         engine: engine.clone(),
-        session: Arc::clone(&session),
+        session: Arc::clone(session),
         snapshot: Arc::new(snapshot),
         secrets: Arc::new(secrets),
-        caches: Arc::new(CacheStore::open(args.root.join("caches"), source.repo())?),
+        caches: Arc::new(CacheStore::open(args.root.join("caches"), session.dir(), source.repo())?),
         artifacts,
         registries,
         parallel: args
@@ -174,9 +192,6 @@ async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result
     };
     let report = run(plan, &settings).await;
     signals.abort();
-    drop(settings);
-    let session = Arc::into_inner(session).context("a job still holds the session")?;
-    engine.end_session(session).await?;
     Ok(report.succeeded())
 }
 

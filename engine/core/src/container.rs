@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use engine_network::{EndpointSpec, IfName};
 use engine_runtime::spec::{Process as ProcessSpec, Resources, Security, Spec};
-use engine_runtime::{Client, ClientError, ExecStreams, Running, State, StdStreams};
+use engine_runtime::{Claim, Client, ClientError, ExecStreams, Running, State, StdStreams};
 use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ use crate::session::remove_dir;
 
 /// How long a killed container may take to be gone; the kernel needs milliseconds unless its disk hangs.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause before a supervisor that is on its way out is looked at again: it begins so and doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a container is to be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,7 +191,7 @@ impl Engine {
             self.catalog().insert_container(&row, &config.image.to_string(), config.session).await?;
         inserted.map_err(|holder| Error::NameInUse { what: "container", name, holder })?;
         let undo = async |error| {
-            self.catalog().delete_container(id).await?;
+            self.remove_container(&id.to_string(), true).await?;
             Err(error)
         };
         let state_dir = self.state_dir(id);
@@ -289,12 +292,13 @@ impl Engine {
     pub async fn remove_container(&self, key: &str, force: bool) -> Result<(), Error> {
         let row = self.catalog().container(key).await?;
         let id = row.id;
-        if self.is_running(id)? {
-            if !force {
-                return Err(Error::Running(row.name));
-            }
-            self.kill_and_wait(&id.to_string()).await?;
-        }
+        let run_dir = self.run_dir(id);
+        let claim = engine_runtime::claim(&run_dir).at(&run_dir)?;
+        let _claim = match claim {
+            Some(claim) => claim,
+            None if force => self.kill_and_claim(id).await?,
+            None => return Err(Error::Running(row.name)),
+        };
         for network in self.catalog().release_addresses(id).await? {
             self.write_names(network).await?;
         }
@@ -342,6 +346,24 @@ impl Engine {
         match tokio::time::timeout(KILL_TIMEOUT, self.wait_container(key)).await {
             Ok(ended) => ended.map(drop),
             Err(_) => Err(Error::Running(key.to_owned())),
+        }
+    }
+
+    /// Kills a container and waits until its supervisor is gone. One that has just begun does not listen yet, one
+    /// that ends does not any more: it is asked until it is gone.
+    async fn kill_and_claim(&self, id: ContainerId) -> Result<Claim, Error> {
+        let (key, run_dir) = (id.to_string(), self.run_dir(id));
+        let (deadline, mut pause) = (tokio::time::Instant::now() + KILL_TIMEOUT, FIRST_PAUSE);
+        loop {
+            self.kill_and_wait(&key).await?;
+            if let Some(claim) = engine_runtime::claim(&run_dir).at(&run_dir)? {
+                return Ok(claim);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(Error::Running(key));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

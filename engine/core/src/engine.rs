@@ -44,7 +44,10 @@ impl Engine {
         let launcher = Launcher::beside_current_exe().at(&paths.root)?;
         let engine = Self(Arc::new(Inner { paths, instance, catalog, images, networks, launcher }));
         engine.sweep_sessions().await?;
-        engine.sweep_cgroups()?;
+        if let Err(error) = engine.sweep_cgroups() {
+            // They cost nobody anything until the next sweep.
+            tracing::warn!(%error, "cgroup directories of dead containers stay");
+        }
         Ok(engine)
     }
 

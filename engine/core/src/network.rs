@@ -1,6 +1,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine_network::{BridgeSpec, DEFAULT_POOLS, Ipv4Net, SubnetPool};
 use engine_runtime::dns::Names;
@@ -22,6 +23,9 @@ const SESSION_POOLS: [SubnetPool; 2] = [
 ];
 /// How often a name or subnet that another process takes at the same moment is tried anew.
 const ATTEMPTS: u32 = 64;
+
+/// Tells apart what this process writes aside.
+static ASIDE: AtomicU64 = AtomicU64::new(0);
 
 /// What a network is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,7 +196,9 @@ pub(crate) fn write_names(path: &std::path::Path, names: &[(String, Ipv4Addr)]) 
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
-    let aside = path.with_extension(format!("{}.new", std::process::id()));
+    // Several tasks of one process write the same file at once.
+    let number = ASIDE.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_extension(format!("{}-{number}.new", std::process::id()));
     fs::write(&aside, all.to_string())?;
     fs::rename(aside, path)
 }

@@ -1,12 +1,19 @@
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use engine_types::SessionId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::engine::Engine;
 use crate::error::{At, Error};
+
+/// How long a directory that somebody still writes to is tried to be removed, and the pause in between.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
+const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 
 /// What one running process makes for itself: containers, networks, volumes and scratch files that the next
 /// [`Engine::open`] takes down if this process dies before [`Session::end`].
@@ -36,9 +43,15 @@ impl Engine {
     pub async fn begin_session(&self) -> Result<Session, Error> {
         let id = SessionId::from_random(crate::engine::random()?);
         let lock_path = self.session_lock(id);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let lock = rustix::fs::open(&lock_path, flags, Mode::from_raw_mode(0o600)).at(&lock_path)?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).at(&lock_path)?;
+        // A sweep that comes between the file's creation and its lock takes it for a dead session's.
+        let lock = loop {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+            let lock = rustix::fs::open(&lock_path, flags, Mode::from_raw_mode(0o600)).at(&lock_path)?;
+            rustix::fs::flock(&lock, FlockOperation::LockExclusive).at(&lock_path)?;
+            if !is_unlinked(&lock).at(&lock_path)? {
+                break lock;
+            }
+        };
         self.catalog().insert_session(id).await?;
         let dir = self.session_dir(id);
         fs::create_dir_all(&dir).at(&dir)?;
@@ -51,27 +64,56 @@ impl Engine {
         remove_file(&session.lock_path)
     }
 
-    /// Takes down the sessions of dead processes.
+    /// Takes down the sessions of dead processes. What cannot be taken down now is left to the next sweep: it must not
+    /// keep anybody from working.
     pub(crate) async fn sweep_sessions(&self) -> Result<(), Error> {
-        for id in self.catalog().sessions().await? {
-            let path = self.session_lock(id);
-            let lock = match rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(lock) => Some(lock),
-                Err(rustix::io::Errno::NOENT) => None, // the machine was restarted
-                Err(e) => return Err(e).at(&path),
-            };
-            if let Some(lock) = &lock {
-                match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+        let mut ids: BTreeSet<SessionId> = self.catalog().sessions().await?.into_iter().collect();
+        // A process may die before its session's row is made, and after it is deleted.
+        ids.extend(self.locked_sessions()?);
+        let mut any = false;
+        for id in ids {
+            if let Some(_lock) = self.lock_of_dead(id)? {
+                tracing::info!(session = %id.short(), "taking down what a dead process left");
+                any = true;
+                let swept = self.take_down(id).await;
+                match swept.and_then(|()| remove_file(&self.session_lock(id))) {
                     Ok(()) => {}
-                    Err(rustix::io::Errno::WOULDBLOCK) => continue, // alive, or being swept by someone else
-                    Err(e) => return Err(e).at(&path),
+                    Err(error) => {
+                        tracing::warn!(session = %id.short(), %error, "a dead process's session stays");
+                    }
                 }
             }
-            tracing::info!(session = %id.short(), "taking down what a dead process left");
-            self.take_down(id).await?;
-            remove_file(&path)?;
+        }
+        if any {
+            // A build's container has written to its staged layer until now.
+            self.images().sweep()?;
         }
         Ok(())
+    }
+
+    /// The sessions that have a lock file.
+    fn locked_sessions(&self) -> Result<Vec<SessionId>, Error> {
+        let dir = self.paths().run.join("sessions");
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&dir).at(&dir)? {
+            let name = entry.at(&dir)?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".lock"));
+            ids.extend(id.and_then(|id| id.parse::<SessionId>().ok()));
+        }
+        Ok(ids)
+    }
+
+    /// Locks a session whose process is dead; `None` if it is alive, or being swept by someone else. The file is made
+    /// if it is gone, as after a restart of the machine, so that of two sweepers one waits for its turn.
+    fn lock_of_dead(&self, id: SessionId) -> Result<Option<OwnedFd>, Error> {
+        let path = self.session_lock(id);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).at(&path)?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok((!is_unlinked(&lock).at(&path)?).then_some(lock)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(e).at(&path),
+        }
     }
 
     /// Goes on past failures, so that one stubborn object does not keep the rest; returns the first.
@@ -109,18 +151,35 @@ impl Engine {
     }
 }
 
+/// Whether the file that a descriptor stands for has no name any more.
+fn is_unlinked(file: &OwnedFd) -> rustix::io::Result<bool> {
+    Ok(rustix::fs::fstat(file)?.st_nlink == 0)
+}
+
 /// Removes a file; one that is gone is as good.
 fn remove_file(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at(path),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).at(path),
         _ => Ok(()),
     }
 }
 
-/// Removes a directory with all in it; one that is gone is as good.
+/// Removes a directory with all in it; one that is gone is as good. Blocks while dying processes of a container still
+/// write to it: the kernel ends them some time after their supervisor.
 pub(crate) fn remove_dir(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at(path),
-        _ => Ok(()),
+    let started = Instant::now();
+    loop {
+        match fs::remove_dir_all(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound && !path.exists() => return Ok(()),
+            Err(e) if is_being_written(&e) && started.elapsed() < REMOVE_TIMEOUT => {
+                std::thread::sleep(REMOVE_PAUSE);
+            }
+            result => return result.at(path),
+        }
     }
+}
+
+/// Whether somebody else made, removed or used a file of the directory while it was being removed.
+fn is_being_written(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy | ErrorKind::NotFound)
 }

@@ -30,6 +30,28 @@ pub fn is_alive(run_dir: &Path) -> io::Result<bool> {
     }
 }
 
+/// Takes the place of the supervisor of the container with this run directory, so that none can start as long as the
+/// result lives; `None` if there is one. A directory that is not there has no supervisor and gets none.
+pub fn claim(run_dir: &Path) -> io::Result<Option<Claim>> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let lock = match rustix::fs::open(run_dir.join(LOCK_FILE), flags, Mode::from_raw_mode(0o600)) {
+        Ok(lock) => lock,
+        Err(rustix::io::Errno::NOENT) => return Ok(Some(Claim { _lock: None })),
+        Err(e) => return Err(e.into()),
+    };
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Claim { _lock: Some(lock) })),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Keeps supervisors of one container from starting.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: Option<OwnedFd>,
+}
+
 /// Why a request to a supervisor failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -233,7 +255,8 @@ impl Client {
     }
 
     fn failed(&self, source: io::Error) -> ClientError {
-        if source.kind() == io::ErrorKind::BrokenPipe {
+        // Reset: it ended with the request unread.
+        if matches!(source.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
             return ClientError::NotRunning;
         }
         ClientError::Connection { path: self.path.clone(), source }

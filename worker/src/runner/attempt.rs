@@ -13,6 +13,8 @@ use super::step::{StepEnd, run_step, step_name};
 use crate::event::{Event, Level, Phase};
 use crate::mask::Masker;
 
+/// The exit code of a process that was killed by signal 9.
+const KILLED: i32 = 137;
 /// How long all post steps of a job may take together.
 const POST_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -42,6 +44,9 @@ pub(super) enum Failure {
     /// The kernel ended a process for want of memory.
     #[error("step {step:?} ran out of memory")]
     OutOfMemory { step: Arc<str> },
+    /// The container ended under a step: its first process or its supervisor was killed from outside.
+    #[error("the job's container was killed while step {step:?} ran")]
+    ContainerKilled { step: Arc<str> },
     /// A service ended, or never became healthy.
     #[error("{0}")]
     Service(String),
@@ -114,8 +119,15 @@ impl Attempt<'_> {
                 Ok(false) => self.skipped(step, status),
                 Err(error) => failure = failure.or(Some(Failure::SetUp(format!("when: {error}")))),
             }
-            if matches!(failure, Some(Failure::Cancelled | Failure::JobTimeout { .. } | Failure::Service(_)))
-            {
+            if matches!(
+                failure,
+                Some(
+                    Failure::Cancelled
+                        | Failure::JobTimeout { .. }
+                        | Failure::ContainerKilled { .. }
+                        | Failure::Service(_)
+                )
+            ) {
                 break;
             }
         }
@@ -140,6 +152,9 @@ impl Attempt<'_> {
         match end {
             StepEnd::Exited { code: 0, .. } => Ok(()),
             StepEnd::Exited { oom_killed: true, .. } => Err(Failure::OutOfMemory { step: name }),
+            StepEnd::Exited { code: KILLED, .. } if !self.runs(container).await => {
+                Err(Failure::ContainerKilled { step: name })
+            }
             StepEnd::Exited { code, .. } => Err(Failure::Step { step: name, code }),
             StepEnd::TimedOut => Err(match own {
                 Some(limit) if Instant::now() < deadline => Failure::StepTimeout { step: name, limit },
@@ -185,6 +200,11 @@ impl Attempt<'_> {
                 }
             }
         }
+    }
+
+    /// Whether a container runs; one that cannot be asked does not count as killed.
+    async fn runs(&self, container: ContainerId) -> bool {
+        self.settings.engine.container(&container.to_string()).await.map_or(true, |c| c.running)
     }
 
     fn skipped(&self, step: &Step, status: Status) {

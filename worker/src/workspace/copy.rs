@@ -141,7 +141,8 @@ impl Copier<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let copy = rustix::fs::openat(&self.dest, path, flags, mode).at("create", &self.dir.join(path))?;
         let (mut file, mut copy) = (File::from(file), File::from(copy));
-        let bytes = self.contents(&mut file, &mut copy, &stat).at("copy", &self.root.join(path))?;
+        let bytes =
+            self.contents(&mut file, &mut copy, &stat).at("copy the checkout to", &self.dir.join(path))?;
         // The mode above is subject to the umask.
         rustix::fs::fchmod(&copy, mode).at("set the mode of", &self.dir.join(path))?;
         rustix::fs::futimens(&copy, &times(&stat)).at("set the times of", &self.dir.join(path))?;

@@ -92,9 +92,18 @@ impl ImageStore {
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(at("set the mode of", root))?;
         let boot = boot::current(proc)?;
         let store = Self(Arc::new(Inner { root: root.to_owned(), limits, boot }));
-        staging::sweep(root)?;
+        store.sweep()?;
         store.check_after_boot()?;
         Ok(store)
+    }
+
+    /// Removes what dead processes left half made, as [`ImageStore::open`] does: for whoever has just ended the
+    /// containers that were writing to it.
+    ///
+    /// # Errors
+    /// When the staging directory cannot be locked or listed.
+    pub fn sweep(&self) -> Result<(), StoreError> {
+        staging::sweep(self.root())
     }
 
     /// Keeps `collect` away until the returned hold is dropped.

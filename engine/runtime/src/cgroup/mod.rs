@@ -12,15 +12,22 @@ use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use engine_types::Paths;
 
 use crate::error::{Context, SetupError, Step};
 use crate::spec::{Resources, Security};
 
-/// How often a directory whose last process was just reaped is tried to be removed, a millisecond apart: the kernel
-/// empties it shortly after the parent learned of the exit.
-const REMOVE_ATTEMPTS: u32 = 50;
+/// How long a directory whose last process was just killed is tried to be removed: the kernel empties it shortly
+/// after the parent learned of the exit, later where the machine is busy.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause before it is tried again: it begins so and doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+/// How often the directory that all containers share is made again when a sweep of another process removes it, empty
+/// as it was, in the moment before the first container's is made in it.
+const CREATE_ATTEMPTS: u32 = 100;
 
 /// Where this host has its cgroup hierarchies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +95,8 @@ impl Hierarchies {
                 }
             }
             match fs::remove_dir(&parent) {
-                Err(e) if !matches!(e.raw_os_error(), Some(EBUSY | ENOTEMPTY)) => return Err(e),
+                // Not found: another process swept at the same time.
+                Err(e) if !matches!(e.raw_os_error(), Some(EBUSY | ENOTEMPTY | ENOENT)) => return Err(e),
                 _ => {}
             }
         }
@@ -110,6 +118,8 @@ impl Hierarchies {
 }
 
 const EBUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
+const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
+const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
 const ENOTEMPTY: i32 = rustix::io::Errno::NOTEMPTY.raw_os_error();
 
 /// A container's directories; removed on drop.
@@ -317,6 +327,7 @@ fn open_dir(dir: &Path) -> io::Result<OwnedFd> {
 fn kill_tree(dir: &Path) -> io::Result<()> {
     match fs::write(dir.join("cgroup.kill"), "1") {
         Ok(()) => return Ok(()),
+        Err(e) if e.raw_os_error() == Some(ENODEV) => return Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::PermissionDenied => {}
         Err(e) => return Err(e),
     }
@@ -327,7 +338,7 @@ fn kill_tree(dir: &Path) -> io::Result<()> {
     let frozen = freezer.exists() && fs::write(&freezer, "FROZEN").is_ok();
     let result = signal_all(dir, rustix::process::Signal::KILL.as_raw());
     if frozen {
-        fs::write(&freezer, "THAWED")?;
+        gone_is_fine(fs::write(&freezer, "THAWED"))?;
     }
     result
 }
@@ -338,7 +349,7 @@ fn signal_all(dir: &Path, number: i32) -> io::Result<()> {
     };
     let procs = match fs::read_to_string(dir.join("cgroup.procs")) {
         Ok(procs) => procs,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if is_gone(&e) => return Ok(()),
         Err(e) => return Err(e),
     };
     for pid in procs.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?)) {
@@ -354,16 +365,42 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
     for child in subdirectories(dir) {
         remove_tree(&child)?;
     }
-    for _ in 0..REMOVE_ATTEMPTS {
+    let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
         match fs::remove_dir(dir) {
-            Err(e) if e.raw_os_error() == Some(EBUSY) => {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+            Err(e) if e.raw_os_error() == Some(EBUSY) && started.elapsed() < REMOVE_TIMEOUT => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => return result,
+            result => return gone_is_fine(result),
         }
     }
-    Err(io::Error::from_raw_os_error(EBUSY))
+}
+
+/// Whether a cgroup was removed, by somebody else, before or while its file was used.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(ENOENT | ENODEV))
+}
+
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })
+}
+
+/// Makes a container's directory, and `parent` above it if absent, on which `made` is called then.
+fn create_in(parent: &Path, dir: &Path, made: impl Fn()) -> Result<(), SetupError> {
+    let mut attempts = 0;
+    loop {
+        match fs::create_dir(parent) {
+            Ok(()) => made(),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).step_at(Step::Cgroup, parent),
+        }
+        attempts += 1;
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && attempts < CREATE_ATTEMPTS => {}
+            result => return result.step_at(Step::Cgroup, dir),
+        }
+    }
 }
 
 fn subdirectories(dir: &Path) -> Vec<PathBuf> {

@@ -33,7 +33,7 @@ pub(super) fn make_dirs(
         if name == "cpuset" {
             make_cpuset(root, &parent, &dir)?;
         } else if !dirs.contains_key(&dir) {
-            fs::create_dir_all(&dir).step_at(Step::Cgroup, &dir)?;
+            super::create_in(&parent, &dir, || {})?;
         }
         dirs.entry(dir).or_default().push(name.clone());
     }
@@ -121,7 +121,9 @@ mod tests {
     #[test]
     fn writes_the_limits_where_v1_has_them() {
         let root = tempfile::tempdir().unwrap();
-        let controllers = ["memory", "cpu", "pids"].map(|n| (n.to_owned(), root.path().join(n))).into();
+        let controllers: BTreeMap<_, _> =
+            ["memory", "cpu", "pids"].map(|n| (n.to_owned(), root.path().join(n))).into();
+        controllers.values().for_each(|dir| fs::create_dir(dir).unwrap());
         let resources = Resources {
             memory: Some(1 << 20),
             nano_cpus: Some(1_500_000_000),

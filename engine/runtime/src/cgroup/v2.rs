@@ -1,7 +1,6 @@
 //! The v2 controllers' files (kernel docs, admin-guide/cgroup-v2).
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use crate::error::{Context, SetupError, Step};
@@ -13,15 +12,10 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 const CPU_PERIOD: u64 = 100_000;
 
 pub(super) fn make_dirs(root: &Path, parent: &Path, dir: &Path) -> Result<(), SetupError> {
-    match fs::create_dir(parent) {
-        Ok(()) => {
-            delegate(root);
-            delegate(parent);
-        }
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(e).step_at(Step::Cgroup, parent),
-    }
-    fs::create_dir(dir).step_at(Step::Cgroup, dir)
+    super::create_in(parent, dir, || {
+        delegate(root);
+        delegate(parent);
+    })
 }
 
 /// Turns the controllers on for the directories below. One that is not there, or may not be, is missed only by a

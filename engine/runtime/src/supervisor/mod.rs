@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use engine_sys::process::Namespaces;
 use engine_types::Paths;
@@ -36,6 +37,9 @@ use serve::Server;
 
 /// The most connections that wait to be accepted.
 const BACKLOG: i32 = 64;
+/// How often the lock is tried, and the pause in between.
+const LOCK_ATTEMPTS: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// The main function of the supervisor's program: standard input is the connection to the launcher.
 ///
@@ -113,13 +117,20 @@ fn supervise(
     server.run(&running)
 }
 
-/// Held as long as the supervisor lives, which is how others learn that it does.
+/// Held as long as the supervisor lives, which is how others learn that it does: by taking it for a moment, which is
+/// why one refusal means nothing.
 fn take_lock(spec: &Spec) -> Result<OwnedFd, SetupError> {
     let path = spec.run_dir.join(LOCK_FILE);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).step_at(Step::Control, &path)?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).step_at(Step::Control, &path)?;
-    Ok(lock)
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if attempts < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
+            result => return result.map(|()| lock).step_at(Step::Control, &path),
+        }
+    }
 }
 
 fn listen(spec: &Spec) -> Result<OwnedFd, SetupError> {

@@ -1,0 +1,85 @@
+//! Supervisors that are killed, alone or with everything else.
+
+use std::path::PathBuf;
+
+use crate::left::{nothing_is_left, processes, supervisors};
+use crate::machine::{Machine, eventually, kill_process};
+
+fn waiting(machine: &Machine, name: &str) -> PathBuf {
+    let marker = machine.instance();
+    let pipeline = format!(
+        "image: busybox:latest\njobs:\n  it:\n    steps:\n      - name: wait\n        run: |\n          \
+         echo step-of-{marker}\n          sleep 1000\n"
+    );
+    machine.checkout(name, &[("pipeline.yaml", &pipeline)])
+}
+
+#[test]
+fn a_killed_supervisor_fails_the_job_and_says_so() {
+    let machine = Machine::new();
+    let mut run = machine.start(&waiting(&machine, "waiting"));
+    assert!(run.until("step-of-"), "{}", run.end().1);
+    for supervisor in supervisors(&machine) {
+        kill_process(supervisor);
+    }
+    let (succeeded, said) = run.end();
+    assert!(!succeeded, "{said}");
+    assert!(said.contains("the job's container was killed"), "{said}");
+    machine.sweep_by_a_run();
+    nothing_is_left(&machine);
+}
+
+#[test]
+fn everything_killed_at_once_is_gone_without_a_sweep() {
+    let machine = Machine::new();
+    let mut run = machine.start(&waiting(&machine, "waiting"));
+    assert!(run.until("step-of-"), "{}", run.end().1);
+    let supervisors = supervisors(&machine);
+    assert!(!supervisors.is_empty());
+    run.kill();
+    for supervisor in supervisors {
+        kill_process(supervisor);
+    }
+    eventually(&mut || {
+        let left = processes(&machine);
+        if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
+    });
+    machine.sweep_by_a_run();
+    nothing_is_left(&machine);
+}
+
+#[test]
+fn two_runs_at_once_do_not_disturb_each_other() {
+    let machine = Machine::new();
+    let mut dead = machine.start(&waiting(&machine, "dead"));
+    assert!(dead.until("step-of-"), "{}", dead.end().1);
+    let mut alive = machine.start(&waiting(&machine, "alive"));
+    assert!(alive.until("step-of-"), "{}", alive.end().1);
+    dead.kill();
+    // Sweeps the dead one, four times at once, and leaves the living one alone.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let listed = machine.command("engine").arg("ps").output().unwrap();
+                assert!(listed.status.success(), "{}", crate::machine::text(&listed));
+            });
+        }
+    });
+    assert!(!supervisors(&machine).is_empty(), "the living run lost its container");
+    assert!(alive.child.try_wait().unwrap().is_none(), "{}", alive.end().1);
+    let trivial: Vec<_> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..2).map(|n| {
+            let pipeline = machine.checkout(&format!("pair-{n}"), &[("pipeline.yaml",
+                "image: busybox:latest\njobs: {it: {steps: [{run: echo well}], matrix: {N: [\"1\", \"2\"]}}}\n")]);
+            let machine = &machine;
+            scope.spawn(move || machine.run(&pipeline))
+        }).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    for output in trivial {
+        assert!(output.status.success(), "{}", crate::machine::text(&output));
+    }
+    alive.kill();
+    machine.sweep_by_a_run();
+    nothing_is_left(&machine);
+}
