@@ -1,4 +1,11 @@
 //! The parts together, on the real kernel and with real tools. Needs root, docker-registry and skopeo.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod bad_input;
+mod checkout;
+mod examples;
+mod interrupt;
 mod registry;
+mod secrets;
+mod services;
+mod sources;

@@ -1,5 +1,7 @@
 //! What the suites share: private worlds with their own root, images, names and addresses.
 
+mod host;
 mod world;
 
+pub use host::{built, expect_success};
 pub use world::{World, busybox_layer, require_root};

@@ -47,6 +47,12 @@ impl World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        self.remove_shared();
+    }
+}
+
 /// Makes a root file system of Debian's static busybox at `dir`.
 #[expect(clippy::expect_used, reason = "a test without busybox fails and says so")]
 pub fn busybox_layer(dir: &Path) {

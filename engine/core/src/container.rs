@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine_network::{AttachError, EndpointSpec, IfName};
-use engine_runtime::spec::{Process as ProcessSpec, Resources, Security};
-use engine_runtime::{Client, ClientError, ExecStreams, State, StdStreams};
+use engine_network::{EndpointSpec, IfName};
+use engine_runtime::spec::{Process as ProcessSpec, Resources, Security, Spec};
+use engine_runtime::{Client, ClientError, ExecStreams, Running, State, StdStreams};
 use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -220,15 +221,7 @@ impl Engine {
         let engine = self.clone();
         let starting = blocking(move || {
             let spec = engine.spec(&row, &config, address.map(|a| (a, names)))?;
-            let starting = engine.launcher().start(&spec, streams)?;
-            match (starting.network_namespace(), &network, address) {
-                (Some(namespace), Some(network), Some(address)) => {
-                    engine.attach(row.id, network, address, namespace)?;
-                }
-                (Some(namespace), _, _) => engine.driver().loopback_up(namespace)?,
-                (None, _, _) => {}
-            }
-            Ok::<_, Error>(starting.proceed()?)
+            engine.launch(&spec, streams, network.as_ref().zip(address))
         });
         let running = starting.await?;
         Process::new(running).at(key)
@@ -357,7 +350,7 @@ impl Engine {
         row: &ContainerRow,
         config: &ContainerConfig,
         network: &Network,
-    ) -> Result<std::net::Ipv4Addr, Error> {
+    ) -> Result<Ipv4Addr, Error> {
         let mut names = vec![row.name.clone(), row.id.short()];
         if let NetworkMode::Network { aliases, .. } = &config.network {
             names.extend(aliases.iter().cloned());
@@ -374,19 +367,44 @@ impl Engine {
         write_names(&path, &names).at(&path)
     }
 
-    /// Wires a container's network namespace. The bridge of a network that outlived the machine's last start is made
-    /// again.
-    pub(crate) fn attach(
+    /// Has the runtime make a container and wires it. The network's bridge, if this is its first container since the
+    /// machine started, is made meanwhile.
+    pub(crate) fn launch(
+        &self,
+        spec: &Spec,
+        streams: StdStreams,
+        endpoint: Option<(&Network, Ipv4Addr)>,
+    ) -> Result<Running, Error> {
+        let starting = std::thread::scope(|scope| {
+            let bridge = endpoint.map(|(network, _)| scope.spawn(|| self.ensure_bridge(network)));
+            let starting = self.launcher().start(spec, streams);
+            match bridge.map(std::thread::ScopedJoinHandle::join) {
+                Some(Ok(result)) => result?,
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                None => {}
+            }
+            Ok::<_, Error>(starting?)
+        })?;
+        match (starting.network_namespace(), endpoint) {
+            (Some(namespace), Some((network, address))) => {
+                self.attach(spec.id, network, address, namespace)?;
+            }
+            (Some(namespace), None) => self.driver().loopback_up(namespace)?,
+            (None, _) => {}
+        }
+        Ok(starting.proceed()?)
+    }
+
+    fn attach(
         &self,
         id: ContainerId,
         network: &Network,
-        address: std::net::Ipv4Addr,
+        address: Ipv4Addr,
         namespace: std::os::fd::BorrowedFd<'_>,
     ) -> Result<(), Error> {
-        let bridge = self.bridge_spec(network);
         let endpoint = EndpointSpec {
             network: network.id,
-            bridge: bridge.name.clone(),
+            bridge: self.driver().bridge_name(&network.id),
             isolated: false,
             host_ifname: IfName::endpoint(&id, &network.id),
             container_ifname: IfName::eth0(),
@@ -396,13 +414,7 @@ impl Engine {
             gateway: (!network.config.internal).then_some(network.gateway),
             mtu: None,
         };
-        match self.driver().attach(&endpoint, namespace) {
-            Err(AttachError::NoBridge(_)) => {
-                self.driver().ensure_bridge(&bridge)?;
-                Ok(self.driver().attach(&endpoint, namespace)?)
-            }
-            result => Ok(result?),
-        }
+        Ok(self.driver().attach(&endpoint, namespace)?)
     }
 }
 

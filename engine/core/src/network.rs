@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use engine_network::{BridgeSpec, DEFAULT_POOLS, Ipv4Net, SubnetPool};
 use engine_runtime::dns::Names;
-use engine_types::{NetworkId, SessionId};
+use engine_types::{ContainerId, NetworkId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{NetworkRow, from_json, to_json};
@@ -52,18 +52,6 @@ pub struct Network {
 }
 
 impl Engine {
-    /// Makes a network on a subnet that nothing on this machine uses.
-    pub async fn create_network(&self, config: NetworkConfig) -> Result<Network, Error> {
-        let network = self.insert_network(config).await?;
-        match self.ensure_bridge(&network).await {
-            Ok(()) => Ok(network),
-            Err(error) => {
-                self.catalog().delete_network(network.id).await?;
-                Err(error)
-            }
-        }
-    }
-
     /// The network called `bridge`, made on first use.
     pub async fn default_network(&self) -> Result<Network, Error> {
         match self.network(DEFAULT_NAME).await {
@@ -87,18 +75,47 @@ impl Engine {
     /// Removes a network; none of its containers may run.
     pub async fn remove_network(&self, key: &str) -> Result<(), Error> {
         let network = self.network(key).await?;
-        let (engine, spec) = (self.clone(), self.bridge_spec(&network));
-        blocking(move || engine.driver().remove_bridge(&spec)).await?;
+        self.remove_bridge(&network).await?;
+        self.forget_network(&network).await
+    }
+
+    /// Removes containers, running or not, together with the network that they alone are on. The kernel takes tens of
+    /// milliseconds to delete a bridge, so it does that while the containers go. Goes on past failures; returns the
+    /// first.
+    pub async fn remove_with_network(
+        &self,
+        containers: &[ContainerId],
+        network: &Network,
+    ) -> Result<(), Error> {
+        let mut removals = tokio::task::JoinSet::new();
+        for container in containers {
+            let (engine, container) = (self.clone(), container.to_string());
+            removals.spawn(async move { engine.remove_container(&container, true).await });
+        }
+        let (removed, bridge) = tokio::join!(removals.join_all(), self.remove_bridge(network));
+        removed.into_iter().collect::<Result<(), Error>>()?;
+        bridge?;
+        self.forget_network(network).await
+    }
+
+    async fn remove_bridge(&self, network: &Network) -> Result<(), Error> {
+        let (engine, spec) = (self.clone(), self.bridge_spec(network));
+        Ok(blocking(move || engine.driver().remove_bridge(&spec)).await?)
+    }
+
+    async fn forget_network(&self, network: &Network) -> Result<(), Error> {
         if let Some(dir) = self.names_file(network.id).parent() {
             remove_dir(dir)?;
         }
         self.catalog().delete_network(network.id).await
     }
 
-    /// Makes the bridge: of a new network, or of one whose machine was restarted.
-    pub(crate) async fn ensure_bridge(&self, network: &Network) -> Result<(), Error> {
-        let (engine, spec) = (self.clone(), self.bridge_spec(network));
-        blocking(move || engine.driver().ensure_bridge(&spec)).await?;
+    /// Makes the network's bridge unless it is there.
+    pub(crate) fn ensure_bridge(&self, network: &Network) -> Result<(), Error> {
+        let spec = self.bridge_spec(network);
+        if !self.driver().is_ready(&spec)? {
+            self.driver().ensure_bridge(&spec)?;
+        }
         Ok(())
     }
 
@@ -115,7 +132,8 @@ impl Engine {
         }
     }
 
-    async fn insert_network(&self, config: NetworkConfig) -> Result<Network, Error> {
+    /// Makes a network on a subnet that nothing on this machine uses. Its bridge is made with its first container.
+    pub async fn create_network(&self, config: NetworkConfig) -> Result<Network, Error> {
         let id = NetworkId::from_random(random()?);
         let pools: &'static [SubnetPool] =
             if config.session.is_some() { &SESSION_POOLS } else { &DEFAULT_POOLS };

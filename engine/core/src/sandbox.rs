@@ -103,13 +103,7 @@ impl BuildSandbox<'_> {
         let address = engine.catalog().allocate_address(id, network.id, &[], candidates).await?;
         let address = address.ok_or_else(|| Error::NoFreeAddress(network.name.clone()))?;
         let state_dir = spec.state_dir.clone();
-        let running = blocking(move || {
-            let starting = engine.launcher().start(&spec, streams)?;
-            if let Some(namespace) = starting.network_namespace() {
-                engine.attach(id, &network, address, namespace)?;
-            }
-            Ok::<_, Error>(starting.proceed()?)
-        });
+        let running = blocking(move || engine.launch(&spec, streams, Some((&network, address))));
         Process::new(running.await?).at(state_dir)
     }
 

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::fs::FlockOperation;
@@ -136,6 +136,13 @@ impl NetworkDriver {
         connection.apply_all(self.configure(spec, index, mtu))?;
         undo.commit();
         Ok(())
+    }
+
+    /// Whether [`NetworkDriver::ensure_bridge`] has finished for this network since the machine started. Bringing the
+    /// bridge up is its last step.
+    pub fn is_ready(&self, spec: &BridgeSpec) -> Result<bool, BridgeError> {
+        let link = Connection::open()?.link(&spec.name)?.filter(|link| is_bridge_of(link, &spec.id));
+        Ok(link.is_some_and(|link| link.header.flags.contains(LinkFlags::Up)))
     }
 
     /// Removes a network's bridge and rules, goes on past a failure and returns all. Repeating it is harmless.

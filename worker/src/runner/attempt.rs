@@ -72,7 +72,7 @@ pub(super) async fn run_attempt(attempt: &Attempt<'_>) -> AttemptEnd {
     };
     attempt.phase(Phase::TearDown);
     if let Err(error) = containers.take_down().await {
-        attempt.notice(Level::Warning, format!("take the job down: {error}"));
+        attempt.notice(Level::Warning, format!("take the job down: {}", crate::causes(&error)));
     }
     let outcome = match &failure {
         None => JobOutcome::Succeeded,

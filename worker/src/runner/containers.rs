@@ -16,6 +16,8 @@ use crate::event::Phase;
 pub(super) struct Containers<'a> {
     attempt: &'a Attempt<'a>,
     network: Option<Network>,
+    /// Every container, those that did not start as well.
+    created: Vec<ContainerId>,
     services: Vec<Service>,
     job: Option<JobContainer>,
 }
@@ -29,7 +31,7 @@ struct JobContainer {
 
 impl<'a> Containers<'a> {
     pub(super) fn new(attempt: &'a Attempt<'a>) -> Self {
-        Self { attempt, network: None, services: Vec::new(), job: None }
+        Self { attempt, network: None, created: Vec::new(), services: Vec::new(), job: None }
     }
 
     /// Makes everything that the steps need; the container they run in. What was made before a failure is kept for
@@ -57,7 +59,7 @@ impl<'a> Containers<'a> {
         };
         let engine = &attempt.settings.engine;
         let started = async {
-            let id = engine.create_container(config).await?;
+            let id = self.create(config).await?;
             let init = engine.start_container(&id.to_string(), StdStreams::Supervised).await?;
             let defaults = engine.process_defaults(&engine.container(&id.to_string()).await?)?;
             Ok(JobContainer { id, defaults, _init: init })
@@ -65,6 +67,13 @@ impl<'a> Containers<'a> {
         let job = started.await.map_err(|e: Error| set_up("job container", &e))?;
         let id = job.id;
         self.job = Some(job);
+        Ok(id)
+    }
+
+    /// Makes a container that [`Containers::take_down`] removes, whether it starts or not.
+    pub(super) async fn create(&mut self, config: ContainerConfig) -> Result<ContainerId, Error> {
+        let id = self.attempt.settings.engine.create_container(config).await?;
+        self.created.push(id);
         Ok(id)
     }
 
@@ -91,14 +100,16 @@ impl<'a> Containers<'a> {
     /// Removes everything, past failures; the first of them.
     pub(super) async fn take_down(self) -> Result<(), Error> {
         let engine = &self.attempt.settings.engine;
-        let ids = self.services.iter().map(|service| service.id).chain(self.job.iter().map(|job| job.id));
-        let removals = ids.map(|id| async move { engine.remove_container(&id.to_string(), true).await });
-        let removed: Result<Vec<()>, Error> = futures::future::join_all(removals).await.into_iter().collect();
-        let network = match &self.network {
-            Some(network) => engine.remove_network(&network.id.to_string()).await,
-            None => Ok(()),
-        };
-        removed.and(network)
+        match &self.network {
+            Some(network) => engine.remove_with_network(&self.created, network).await,
+            None => {
+                let removals = self
+                    .created
+                    .iter()
+                    .map(|id| async { engine.remove_container(&id.to_string(), true).await });
+                futures::future::join_all(removals).await.into_iter().collect()
+            }
+        }
     }
 
     async fn make_network(&mut self) -> Result<(), Error> {
@@ -126,7 +137,8 @@ impl<'a> Containers<'a> {
                 network: self.mode(vec![name.clone()]),
                 ..self.config(image)
             };
-            self.services.push(Service::start(attempt, name, spec, config).await?);
+            let service = Service::start(attempt, self, name, spec, config).await?;
+            self.services.push(service);
         }
         let checks = self.services.iter().map(|service| service.healthy(attempt));
         futures::future::try_join_all(checks).await.map(drop)

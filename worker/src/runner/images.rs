@@ -67,7 +67,11 @@ impl Images {
         let output = BuildOutput { attempt, masked: Mutex::new(attempt.masker.stream()) };
         let built = engine.build(&request, &sandbox, &|event| output.take(event)).await;
         output.finish();
-        built.map(|built| built.image.id).map_err(|e| Failure::SetUp(crate::causes(&e)))
+        let built = built.map_err(|e| Failure::SetUp(crate::causes(&e)))?;
+        if built.cached < built.steps {
+            self.sync(attempt);
+        }
+        Ok(built.image.id)
     }
 
     /// The network of all builds of this run, made for the first.
@@ -90,7 +94,20 @@ impl Images {
         let options = PullOptions { registries: self.registries.clone(), platform: None };
         let progress = PullProgress::new(attempt, name.to_owned());
         let pulled = store.pull(&reference, &options, &|event| progress.take(event)).await;
-        pulled.map(|image| image.id).map_err(|e| set_up(&format!("image {name}"), &e))
+        let image = pulled.map_err(|e| set_up(&format!("image {name}"), &e))?;
+        self.sync(attempt);
+        Ok(image.id)
+    }
+
+    /// Has what was stored reach the disk while the job goes on; a layer that never did is made anew after a restart
+    /// of the machine.
+    fn sync(&self, attempt: &Attempt<'_>) {
+        let store = attempt.settings.engine.images().clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.sync() {
+                tracing::warn!("sync the image store: {error}");
+            }
+        });
     }
 }
 

@@ -9,7 +9,7 @@ use super::attempt::Attempt;
 use super::containers::Containers;
 use crate::artifacts::{self, Patterns};
 use crate::cache::hash_files;
-use crate::event::{Level, Phase, TestTotals};
+use crate::event::{Event, Level, Phase, TestTotals};
 use crate::inside::Inside;
 use crate::junit;
 
@@ -66,8 +66,12 @@ impl Attempt<'_> {
             .ok()
         };
         if let Some(kept) = keep(&wanted.paths).filter(|kept| !kept.files.is_empty()) {
-            let (count, bytes) = (kept.files.len(), kept.bytes);
-            self.notice(Level::Info, format!("{count} artifacts kept, {bytes} bytes, in {}", to.display()));
+            self.settings.reporter.report(Event::ArtifactsKept {
+                job: self.job.id.clone(),
+                files: kept.files.len() as u64,
+                bytes: kept.bytes,
+                directory: to.clone(),
+            });
         }
         if wanted.junit.is_empty() {
             return None;

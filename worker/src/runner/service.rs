@@ -9,7 +9,7 @@ use engine::{ContainerConfig, Process, Program};
 use pipelines::{Command, Service as ServiceSpec};
 
 use super::attempt::{Attempt, Failure};
-use super::containers::set_up;
+use super::containers::{Containers, set_up};
 use crate::event::Event;
 
 /// The pause before a service's health is asked for again: it begins so and grows by half each time.
@@ -17,6 +17,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a service may take to become healthy.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long after its container can't be joined any more a service's end may become known.
+const END_NOTICE: Duration = Duration::from_secs(1);
 /// How much of a failed service's log is shown, in bytes from its end.
 const LOG_SHOWN: usize = 16 * 1024;
 
@@ -31,6 +33,7 @@ pub(super) struct Service {
 impl Service {
     pub(super) async fn start(
         attempt: &Attempt<'_>,
+        containers: &mut Containers<'_>,
         name: &str,
         spec: &ServiceSpec,
         config: ContainerConfig,
@@ -46,7 +49,7 @@ impl Service {
                 user: spec.user.clone(),
                 ..config
             };
-            let id = engine.create_container(config).await?;
+            let id = containers.create(config).await?;
             let process = engine.start_container(&id.to_string(), StdStreams::Supervised).await?;
             let defaults = engine.process_defaults(&engine.container(&id.to_string()).await?)?;
             let health = spec.health.as_ref().map(|command| ProcessSpec { args: words(command), ..defaults });
@@ -60,7 +63,7 @@ impl Service {
         let Some(probe) = &self.health else { return Ok(()) };
         let probing = async {
             let mut pause = FIRST_PAUSE;
-            while !self.probe(attempt, probe).await? {
+            while !self.probe_alive(attempt, probe).await? {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 3 / 2).min(LONGEST_PAUSE);
             }
@@ -86,6 +89,18 @@ impl Service {
             Ok(exit) if exit.oom_killed => format!("service {:?} ran out of memory", self.name),
             Ok(exit) => format!("service {:?} ended with exit code {}", self.name, exit.code),
             Err(error) => format!("service {:?}: {error}", self.name),
+        }
+    }
+
+    /// Probes; where that fails because the service is ending, its end is the reason.
+    async fn probe_alive(&self, attempt: &Attempt<'_>, probe: &ProcessSpec) -> Result<bool, Failure> {
+        match self.probe(attempt, probe).await {
+            // The kernel's answer to joining a container that is going away depends on how far it has come.
+            Err(failure) => match tokio::time::timeout(END_NOTICE, self.ended(attempt)).await {
+                Ok(text) => Err(Failure::Service(text)),
+                Err(_) => Err(failure),
+            },
+            probed => probed,
         }
     }
 

@@ -67,6 +67,9 @@ async fn build(engine: &Engine, args: &Args, session: &Session) -> anyhow::Resul
     for tag in &args.tag {
         engine.images().tag(built.image.id, tag)?;
     }
+    if built.cached < built.steps {
+        engine.images().sync()?;
+    }
     output::line(built.image.id)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -34,6 +34,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode> {
         ..ImageConfig::default()
     };
     let image = engine.images().import(archive, config, args.name.as_ref())?;
+    engine.images().sync()?;
     output::line(image.id)?;
     Ok(ExitCode::SUCCESS)
 }

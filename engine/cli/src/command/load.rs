@@ -20,7 +20,9 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode> {
         Some(path) => Box::new(File::open(path).with_context(|| path.display().to_string())?),
         None => Box::new(std::io::stdin()),
     };
-    for loaded in engine.images().load(archive)? {
+    let all = engine.images().load(archive)?;
+    engine.images().sync()?;
+    for loaded in all {
         if loaded.references.is_empty() {
             output::line(format_args!("Loaded image ID: {}", loaded.image.id))?;
         }

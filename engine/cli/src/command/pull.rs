@@ -20,6 +20,7 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode
         _ => {}
     };
     engine.images().pull(&args.name, &PullOptions::default(), &progress).await?;
+    engine.images().sync()?;
     output::line(args.name.canonical())?;
     Ok(ExitCode::SUCCESS)
 }

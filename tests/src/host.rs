@@ -1,0 +1,210 @@
+//! A world as a host: the programs run in it, and what they leave on the machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::World;
+
+/// The images that `make images` makes, and their archives.
+const IMAGES: [(&str, &str); 2] =
+    [("busybox:latest", "busybox.tar"), ("debian:bookworm-slim", "debian-bookworm-slim.tar")];
+
+/// How long the kernel may take to remove the interfaces of a network namespace that is gone.
+const KERNEL_CLEANUP: Duration = Duration::from_secs(5);
+/// What the name of an interface left behind begins with.
+const INTERFACE: &str = "interface";
+
+impl World {
+    /// Where this world's engine keeps what survives a reboot.
+    pub fn root(&self) -> PathBuf {
+        self.path().join("root")
+    }
+
+    /// Where this world's engine keeps what does not.
+    pub fn run_dir(&self) -> PathBuf {
+        self.path().join("run")
+    }
+
+    /// One of our programs, to be run in this world.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(built(program));
+        command
+            .env("LIGHTER_ROOT", self.root())
+            .env("LIGHTER_RUN", self.run_dir())
+            .env_remove("LIGHTER_LOG")
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    /// Imports one of the images that `make images` makes, by its name.
+    #[expect(clippy::expect_used, reason = "a test without its images fails and says so")]
+    pub fn import(&self, image: &str) {
+        let (_, archive) =
+            IMAGES.into_iter().find(|(name, _)| *name == image).expect("an image of make images");
+        let path = target_dir().join("images").join(archive);
+        assert!(path.is_file(), "{} is missing: run make images", path.display());
+        let mut command = self.command("engine");
+        expect_success(command.args(["import", "--cmd", "/bin/sh"]).arg(path).arg(image));
+    }
+
+    /// What the engine of this world has left on the machine though nothing of it runs: processes, mounts,
+    /// interfaces, nftables elements, cgroup directories, sessions, containers, each with its name.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.find_processes(&mut found);
+        self.find_mounts(&mut found);
+        self.find_interfaces(&mut found);
+        self.find_firewall_elements(&mut found);
+        self.find_cgroups(&mut found);
+        for kind in ["containers", "sessions"] {
+            list(&self.root().join(kind), &mut found);
+        }
+        for kind in ["containers", "networks", "sessions"] {
+            list(&self.run_dir().join(kind), &mut found);
+        }
+        found
+    }
+
+    /// Fails if anything is left, saying what.
+    pub fn assert_nothing_is_left(&self) {
+        let deadline = Instant::now() + KERNEL_CLEANUP;
+        let mut found = self.leftovers();
+        // An interface is all that the kernel, not the engine, takes down, and it does so some time after the network
+        // namespace has lost its last process.
+        while !found.is_empty()
+            && found.iter().all(|name| name.starts_with(INTERFACE))
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(KERNEL_CLEANUP / 100);
+            found = self.leftovers();
+        }
+        assert_eq!(found, [""; 0], "left behind");
+    }
+
+    /// Eight hex digits that name this world's root among the machine's, as the engine derives them.
+    fn instance(&self) -> String {
+        let root = self.root().canonicalize().unwrap_or_else(|_| self.root());
+        let hash = Sha256::digest(root.as_os_str().as_encoded_bytes());
+        hash[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// A supervisor holds its lock and log open, a container's process a descriptor or its cgroup.
+    fn find_processes(&self, found: &mut Vec<String>) {
+        let cgroup = format!("lighter-{}", self.instance());
+        let own = std::process::id().to_string();
+        for process in entries(Path::new("/proc")) {
+            let pid = name(&process);
+            if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+                continue;
+            }
+            let links = entries(&process.join("fd"));
+            let mut targets = links.iter().filter_map(|link| fs::read_link(link).ok());
+            let holds = targets.any(|target| target.starts_with(self.path()));
+            let in_cgroup =
+                fs::read_to_string(process.join("cgroup")).is_ok_and(|text| text.contains(&cgroup));
+            if holds || in_cgroup {
+                let command = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+                found.push(format!("process {pid}: {}", command.replace('\0', " ")));
+            }
+        }
+    }
+
+    fn find_mounts(&self, found: &mut Vec<String>) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let own = self.path().display().to_string();
+        found.extend(mounts.lines().filter(|line| line.contains(&own)).map(|line| format!("mount {line}")));
+    }
+
+    fn find_interfaces(&self, found: &mut Vec<String>) {
+        let alias = format!("lighter:{}:", self.instance());
+        for interface in entries(Path::new("/sys/class/net")) {
+            if fs::read_to_string(interface.join("ifalias")).is_ok_and(|text| text.starts_with(&alias)) {
+                found.push(format!("{INTERFACE} {}", name(&interface)));
+            }
+        }
+    }
+
+    fn find_firewall_elements(&self, found: &mut Vec<String>) {
+        let table = self.table();
+        let output = Command::new("nft").args(["list", "table", "inet", &table]).output();
+        let text =
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let elements = text.lines().filter(|line| line.trim_start().starts_with("elements"));
+        found.extend(elements.map(|line| format!("nft table {table}: {}", line.trim())));
+    }
+
+    fn table(&self) -> String {
+        format!("lighter_{}", self.instance())
+    }
+
+    /// This world's directories of containers, in whatever hierarchies there are.
+    fn find_cgroups(&self, found: &mut Vec<String>) {
+        for parent in self.cgroup_parents() {
+            let children = entries(&parent).into_iter().filter(|path| path.is_dir());
+            found.extend(children.map(|path| format!("cgroup {}", path.display())));
+        }
+    }
+
+    fn cgroup_parents(&self) -> Vec<PathBuf> {
+        let parent = format!("lighter-{}", self.instance());
+        let top = Path::new("/sys/fs/cgroup");
+        let hierarchies = entries(top).into_iter().chain([top.to_owned()]);
+        hierarchies.map(|dir| dir.join(&parent)).filter(|dir| dir.is_dir()).collect()
+    }
+
+    /// Removes what all containers of a root share and the engine keeps: its nftables table and cgroup directories.
+    pub(crate) fn remove_shared(&self) {
+        if !self.root().exists() {
+            return;
+        }
+        // Both may never have been made.
+        _ = Command::new("nft").args(["delete", "table", "inet", &self.table()]).output();
+        for parent in self.cgroup_parents() {
+            _ = fs::remove_dir(parent);
+        }
+    }
+}
+
+/// Runs a command and fails unless it succeeds, with what it wrote.
+#[expect(clippy::expect_used, reason = "a test without its programs fails and says so")]
+pub fn expect_success(command: &mut Command) -> Output {
+    let output = command.output().expect("a program of this workspace: cargo build --workspace --bins");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// The path of one of our programs, built beside the test executables' directory.
+#[expect(clippy::expect_used, reason = "a test without its programs fails and says so")]
+pub fn built(program: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("the path of this executable");
+    let path = own.ancestors().nth(2).expect("a profile's directory").join(program);
+    assert!(path.is_file(), "{} is missing: run cargo build --workspace --bins", path.display());
+    path
+}
+
+fn target_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target")
+}
+
+fn list(dir: &Path, found: &mut Vec<String>) {
+    found.extend(entries(dir).iter().map(|path| path.display().to_string()));
+}
+
+/// A directory's entries; none if it is gone, as a process's is once it has ended.
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().filter_map(|entry| entry.ok().map(|e| e.path())).collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
