@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use engine::types::ErrorKind;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::inside::Inside;
@@ -182,6 +182,16 @@ pub fn keep(
     let unmatched = unmatched.filter(|(n, (_, matched))| !matched && !patterns.is_exclusion(*n));
     kept.unmatched = unmatched.map(|(_, (text, _))| text.clone()).collect();
     Ok(kept)
+}
+
+/// Opens an artifact that was kept. A link is an error: what it leads to is none of the job's.
+pub fn open(to: &Path, artifact: &Path) -> io::Result<File> {
+    let dir = rustix::fs::open(to, DIRECTORY, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let opened =
+        rustix::io::retry_on_intr(|| rustix::fs::openat2(&dir, artifact, flags, Mode::empty(), resolve));
+    Ok(File::from(opened?))
 }
 
 struct Copy<'a> {

@@ -33,7 +33,7 @@ pub struct Secrets {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretsError {
     /// The file could not be read.
-    #[error("failed to read the secrets file {path}")]
+    #[error("failed to read secrets file {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -41,19 +41,19 @@ pub enum SecretsError {
         source: io::Error,
     },
     /// The file is too large to be one of secrets.
-    #[error("the secrets file {path} has more than {MAX_FILE_BYTES} bytes")]
+    #[error("secrets file {path} has more than {MAX_FILE_BYTES} bytes")]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
     /// Whoever has an account on this machine may read the file.
-    #[error("other users can read the secrets file {path}: chmod 600 {path}")]
+    #[error("secrets file {path} can be read by other users: chmod 600 it")]
     Exposed {
         /// The file.
         path: PathBuf,
     },
     /// A line of the file is not `NAME=value`.
-    #[error("{path}:{line}: {reason}")]
+    #[error("secrets file {path}:{line}: {reason}")]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -64,8 +64,8 @@ pub enum SecretsError {
     },
     /// Nobody supplied a secret that a job asks for.
     #[error(
-        "job `{job}` needs the secret {name}: set it in the environment, or in a file of NAME=value lines that \
-         --secrets names"
+        "secret {name} is not set, and job `{job}` needs it: set the environment variable {name}, or give a file with \
+         it (--secrets)"
     )]
     Missing {
         /// The job's name.
@@ -74,7 +74,7 @@ pub enum SecretsError {
         name: String,
     },
     /// The environment's value is not text.
-    #[error("job `{job}` needs the secret {name}, whose value in the environment is not valid UTF-8")]
+    #[error("secret {name}, which job `{job}` needs, is not valid UTF-8 in the environment")]
     NotText {
         /// The job's name.
         job: String,
@@ -321,8 +321,8 @@ mod tests {
         assert_eq!(secrets.pick("test", &[]).unwrap(), []);
         assert_eq!(
             secrets.pick("test", &names(&["GONE"])).unwrap_err().to_string(),
-            "job `test` needs the secret GONE: set it in the environment, or in a file of NAME=value lines that \
-             --secrets names"
+            "secret GONE is not set, and job `test` needs it: set the environment variable GONE, or give a file with \
+             it (--secrets)"
         );
         assert!(matches!(secrets.pick("t", &names(&["BINARY"])), Err(SecretsError::NotText { .. })));
         assert!(!format!("{secrets:?}").contains("from the file"));

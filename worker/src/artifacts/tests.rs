@@ -115,6 +115,18 @@ fn follows_no_link_that_an_earlier_run_left() {
 }
 
 #[test]
+fn opens_what_was_kept_but_no_link() {
+    let world = World::new();
+    world.write("report/a.xml", "<a/>");
+    symlink("a.xml", world.work().join("report/link.xml")).unwrap();
+    world.check(&["report"], &["report/a.xml", "report/link.xml"], &[]);
+    let opened = open(&world.to(), Path::new("report/a.xml")).unwrap();
+    assert_eq!(io::read_to_string(opened).unwrap(), "<a/>");
+    let error = open(&world.to(), Path::new("report/link.xml")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+}
+
+#[test]
 fn a_link_in_the_place_of_the_jobs_directory_is_refused() {
     let world = World::new();
     world.write("file", "x");
