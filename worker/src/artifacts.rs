@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ const BYTES_MAX: u64 = 16 << 30;
 const DEPTH_MAX: usize = 128;
 /// What in a pattern is not a name (globset's syntax).
 const WILDCARDS: [char; 6] = ['*', '?', '[', ']', '{', '\\'];
+/// Where a checkout has what runs leave for its user.
+const OWN_DIRECTORY: &str = ".lighter";
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
@@ -61,10 +63,10 @@ pub enum ArtifactError {
         /// Why.
         source: io::Error,
     },
-    /// The directory for artifacts could not be made.
-    #[error("failed to open the artifacts' directory {path}")]
+    /// The directory for artifacts, or what belongs to it, could not be made, or is a link.
+    #[error("failed to make {path} for artifacts")]
     Destination {
-        /// The directory.
+        /// The directory or file.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -182,6 +184,22 @@ pub fn keep(
     let unmatched = unmatched.filter(|(n, (_, matched))| !matched && !patterns.is_exclusion(*n));
     kept.unmatched = unmatched.map(|(_, (text, _))| text.clone()).collect();
     Ok(kept)
+}
+
+/// Makes `.lighter/artifacts` in a checkout, and tells git to leave `.lighter` alone; where it is.
+///
+/// A link in the place of either is an error: whoever wrote the checkout would choose where this process, which is
+/// root, writes.
+pub fn own_directory(checkout: &Path) -> Result<PathBuf, ArtifactError> {
+    let own = checkout.join(OWN_DIRECTORY);
+    let dir = open_destination(&own).at(&own)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let ignore = own.join(".gitignore");
+    let file = rustix::fs::openat(&dir, ".gitignore", flags, Mode::from_raw_mode(0o644)).at(&ignore)?;
+    File::from(file).write_all(b"*\n").at(&ignore)?;
+    let artifacts = own.join("artifacts");
+    open_destination(&artifacts).at(&artifacts)?;
+    Ok(artifacts)
 }
 
 /// Opens an artifact that was kept. A link is an error: what it leads to is none of the job's.
@@ -342,12 +360,11 @@ impl Destination<'_> {
 
     fn directory(&mut self, dir: &Path) -> Result<OwnedFd, ArtifactError> {
         let path = self.path;
-        let at = |source| ArtifactError::Destination { path: path.to_owned(), source };
         if self.root.is_none() {
-            self.root = Some(open_destination(path).map_err(at)?);
+            self.root = Some(open_destination(path).at(path)?);
         }
         let root = self.root.as_ref().expect("it was set above");
-        let mut fd = root.try_clone().map_err(at)?;
+        let mut fd = root.try_clone().at(path)?;
         for part in dir.components() {
             let name = part.as_os_str();
             fd = match rustix::fs::openat(&fd, name, DIRECTORY, Mode::empty()) {
@@ -365,7 +382,18 @@ impl Destination<'_> {
     }
 }
 
-/// Opens the job's own directory, which must be one: a checkout may come with a link in its place.
+/// Names the directory for artifacts, or a file that belongs to it.
+trait At<T> {
+    fn at(self, path: &Path) -> Result<T, ArtifactError>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
+    fn at(self, path: &Path) -> Result<T, ArtifactError> {
+        self.map_err(|e| ArtifactError::Destination { path: path.to_owned(), source: e.into() })
+    }
+}
+
+/// Opens a directory, made if absent, which must be one itself: a checkout may come with a link in its place.
 fn open_destination(path: &Path) -> io::Result<OwnedFd> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use engine::Engine;
 use engine::types::Paths;
 use pipelines::{Context, Event, Pipeline, Plan};
+use worker::artifacts::own_directory;
 use worker::cache::CacheStore;
 use worker::event::Reporter;
 use worker::output::{PlainReporter, TerminalReporter};
@@ -153,7 +154,7 @@ async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result
     let signals = tokio::spawn(stop_on_signals(handle));
     let artifacts = match &args.artifacts {
         Some(dir) => dir.clone(),
-        None => own_directory(source.root())?.join("artifacts"),
+        None => own_directory(source.root())?,
     };
     let mut registries =
         engine::image::Registries { insecure: args.insecure_registry.clone(), ..Default::default() };
@@ -178,15 +179,6 @@ async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result
     let session = Arc::into_inner(session).context("a job still holds the session")?;
     engine.end_session(session).await?;
     Ok(report.succeeded())
-}
-
-/// `.lighter` in the checkout, which git is told to leave alone.
-fn own_directory(root: &Path) -> anyhow::Result<PathBuf> {
-    let dir = root.join(".lighter");
-    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let ignore = dir.join(".gitignore");
-    std::fs::write(&ignore, "*\n").with_context(|| ignore.display().to_string())?;
-    Ok(dir)
 }
 
 /// Stops the run at the first Ctrl-C or TERM, at once at the second.

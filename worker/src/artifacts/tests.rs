@@ -139,6 +139,27 @@ fn a_link_in_the_place_of_the_jobs_directory_is_refused() {
 }
 
 #[test]
+fn the_checkouts_own_directory_is_not_behind_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = own_directory(dir.path()).unwrap();
+    assert_eq!(own_directory(dir.path()).unwrap(), made);
+    assert!(made.is_dir());
+    assert_eq!(fs::read_to_string(dir.path().join(".lighter/.gitignore")).unwrap(), "*\n");
+    for link in [".lighter", ".lighter/.gitignore", ".lighter/artifacts"] {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("passwd"), "root").unwrap();
+        let target =
+            if link.ends_with("ignore") { outside.path().join("passwd") } else { outside.path().into() };
+        fs::create_dir_all(dir.path().join(link).parent().unwrap()).unwrap();
+        symlink(target, dir.path().join(link)).unwrap();
+        let error = own_directory(dir.path()).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("{link} for artifacts")), "{error}");
+        assert_eq!(fs::read_to_string(outside.path().join("passwd")).unwrap(), "root");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
 fn replaces_files_but_no_trees() {
     let world = World::new();
     world.write("a", "1");
