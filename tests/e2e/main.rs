@@ -9,3 +9,4 @@ mod registry;
 mod secrets;
 mod services;
 mod sources;
+mod steps;
