@@ -137,9 +137,7 @@ impl Example {
             session: Arc::clone(&session),
             snapshot: Arc::new(snapshot),
             secrets: Arc::new(self.secrets()),
-            caches: Arc::new(
-                CacheStore::open(self.dir.join("caches"), session.dir(), source.repo()).unwrap(),
-            ),
+            caches: Arc::new(CacheStore::open(self.dir.join("caches"), source.repo()).unwrap()),
             artifacts: artifacts.clone(),
             registries: engine_image::Registries::default(),
             parallel: 2,

@@ -39,11 +39,17 @@ if [ ! -e "$out/debian-bookworm-slim.tar" ]; then
         --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/groff/*' \
         --aptopt='Acquire::Languages "none"' \
         --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/etc/resolv.conf "$1"/etc/hostname' \
-        --customize-hook='printf "#!/bin/sh\nexit 101\n" >"$1"/usr/sbin/policy-rc.d; chmod 755 "$1"/usr/sbin/policy-rc.d' \
         --customize-hook='echo force-unsafe-io >"$1"/etc/dpkg/dpkg.cfg.d/docker-apt-speedup' \
         bookworm "$out/debian-bookworm-slim.tar.part" \
         'deb http://deb.debian.org/debian bookworm main' \
         'deb http://deb.debian.org/debian bookworm-updates main' \
         'deb http://deb.debian.org/debian-security bookworm-security main'
+    # Afterwards, because mmdebstrap takes away whatever policy it finds at its end.
+    policy=$(mktemp -d)
+    mkdir -p "$policy/usr/sbin"
+    printf '#!/bin/sh\nexit 101\n' >"$policy/usr/sbin/policy-rc.d"
+    chmod 755 "$policy/usr/sbin/policy-rc.d"
+    tar -C "$policy" --owner=0 --group=0 --numeric-owner -rf "$out/debian-bookworm-slim.tar.part" ./usr/sbin/policy-rc.d
+    rm -r "$policy"
     mv "$out/debian-bookworm-slim.tar.part" "$out/debian-bookworm-slim.tar"
 fi

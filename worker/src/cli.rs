@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use engine::types::Paths;
 use engine::{Engine, Session};
 use pipelines::{Context, Event, Pipeline, Plan};
+use worker::artifacts::own_directory;
 use worker::cache::CacheStore;
 use worker::event::Reporter;
 use worker::output::{PlainReporter, TerminalReporter};
@@ -171,7 +172,7 @@ async fn perform(
     let signals = tokio::spawn(stop_on_signals(handle));
     let artifacts = match &args.artifacts {
         Some(dir) => dir.clone(),
-        None => own_directory(source.root())?.join("artifacts"),
+        None => own_directory(source.root())?,
     };
     let mut registries =
         engine::image::Registries { insecure: args.insecure_registry.clone(), ..Default::default() };
@@ -181,7 +182,7 @@ async fn perform(
         session: Arc::clone(session),
         snapshot: Arc::new(snapshot),
         secrets: Arc::new(secrets),
-        caches: Arc::new(CacheStore::open(args.root.join("caches"), session.dir(), source.repo())?),
+        caches: Arc::new(CacheStore::open(args.root.join("caches"), source.repo())?),
         artifacts,
         registries,
         parallel: args
@@ -193,15 +194,6 @@ async fn perform(
     let report = run(plan, &settings).await;
     signals.abort();
     Ok(report.succeeded())
-}
-
-/// `.lighter` in the checkout, which git is told to leave alone.
-fn own_directory(root: &Path) -> anyhow::Result<PathBuf> {
-    let dir = root.join(".lighter");
-    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let ignore = dir.join(".gitignore");
-    std::fs::write(&ignore, "*\n").with_context(|| ignore.display().to_string())?;
-    Ok(dir)
 }
 
 /// Stops the run at the first Ctrl-C or TERM, at once at the second.

@@ -2,12 +2,15 @@
 //! out of its root.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+/// How much of a passwd file is read, in bytes: the container may have made it endless.
+const PASSWD_MAX: u64 = 1024 * 1024;
 
 /// The root directory of a container.
 #[derive(Debug)]
@@ -49,8 +52,11 @@ impl Inside {
     /// The home directory of a user (name, id, or with a group), by the container's own passwd.
     pub fn home(&self, user: &str) -> PathBuf {
         let name = user.split(':').next().filter(|name| !name.is_empty()).unwrap_or("0");
-        let passwd =
-            self.open_file(Path::new("/etc/passwd")).and_then(io::read_to_string).unwrap_or_default();
+        let passwd = self
+            .open_file(Path::new("/etc/passwd"))
+            .map(|file| file.take(PASSWD_MAX))
+            .and_then(io::read_to_string)
+            .unwrap_or_default();
         let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
         let entry = entry.into_iter().find(|f| f.first() == Some(&name) || f.get(2) == Some(&name));
         entry.and_then(|f| f.get(5).map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("/root"))

@@ -227,7 +227,9 @@ impl Attempt<'_> {
         self.settings.reporter.report(Event::Phase { job: self.job.id.clone(), phase });
     }
 
+    /// Tells something, masked: file names and test reports are the job's own words.
     pub(super) fn notice(&self, level: Level, text: String) {
+        let text = self.masker.mask(&text);
         self.settings.reporter.report(Event::Notice { job: self.job.id.clone(), level, text });
     }
 }

@@ -78,7 +78,7 @@ impl Attempt<'_> {
         }
         let mut totals = TestTotals::default();
         for path in keep(&wanted.junit)?.files {
-            match std::fs::File::open(to.join(&path))
+            match artifacts::open(&to, &path)
                 .map_err(|e| e.to_string())
                 .and_then(|file| junit::parse(file).map_err(|e| crate::causes(&e)))
             {
@@ -103,9 +103,11 @@ impl Attempt<'_> {
         tokio::task::block_in_place(|| {
             let home = inside.home(self.job.user.as_deref().unwrap_or_default());
             for cache in &self.job.caches {
-                match cache.key.resolve(|pattern| hash_files(self.settings.snapshot.path(), pattern)) {
+                match cache.key.resolve(|pattern| hash_files(&self.settings.snapshot, pattern)) {
                     Ok(key) => each(self, &inside, &home, &key, &cache.paths),
-                    Err(error) => self.notice(Level::Warning, format!("cache key: {error}")),
+                    Err(error) => {
+                        self.notice(Level::Warning, format!("cache key: {}", crate::causes(&error)));
+                    }
                 }
             }
         });
