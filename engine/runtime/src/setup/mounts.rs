@@ -117,21 +117,21 @@ fn mount_cgroup(root: &Root, cgroup: &Cgroup, attributes: MountAttrFlags) -> Res
     let Some(dirs) = cgroup.v1_dirs() else { return Ok(()) };
     let tmpfs = new_mount("tmpfs", &[("mode", "755")], PLAIN).step(Step::MountCgroup)?;
     attach_at(root, &tmpfs, at, Step::MountCgroup)?;
-    let read_only = MountAttributes::NO_SUID.with(MountAttributes::NO_DEVICES).with(MountAttributes::NO_EXEC);
-    let read_only = if attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
-        read_only.with(MountAttributes::READ_ONLY)
+    let plain = MountAttributes::NO_SUID.with(MountAttributes::NO_DEVICES).with(MountAttributes::NO_EXEC);
+    let attributes = if attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+        plain.with(MountAttributes::READ_ONLY)
     } else {
-        read_only
+        plain
     };
     for (dir, controllers) in dirs {
         let target = Path::new(at).join(controllers.join(","));
         let tree = root::open_host(dir).and_then(|fd| root::clone_tree(fd.as_fd(), false));
         let tree = tree.step_at(Step::MountCgroup, dir)?;
-        set_attributes(tree.as_fd(), read_only, None, false).step_at(Step::MountCgroup, dir)?;
+        set_attributes(tree.as_fd(), attributes, None, false).step_at(Step::MountCgroup, dir)?;
         let mount_point = root.make_dir(&target)?;
         root::attach(tree.as_fd(), mount_point.as_fd()).step_at(Step::MountCgroup, &target)?;
     }
-    Ok(())
+    set_attributes(tmpfs.as_fd(), attributes, None, false).step(Step::MountCgroup)
 }
 
 fn mount_dev(root: &Root, spec: &Spec) -> Result<(), SetupError> {
