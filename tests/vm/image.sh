@@ -29,6 +29,7 @@ mmdebstrap --quiet --format=directory --variant=minbase --components=main \
     --customize-hook='rm -f "$1"/etc/systemd/system/*.wants/*.timer "$1"/etc/systemd/system/multi-user.target.wants/*' \
     --customize-hook='chroot "$1" systemctl enable --quiet guest.service' \
     --customize-hook='echo debian12 >"$1"/etc/hostname; echo "127.0.0.1 localhost debian12" >"$1"/etc/hosts' \
+    --customize-hook='echo "nameserver 127.0.0.1" >"$1"/etc/resolv.conf' \
     bookworm "$root" \
     'deb http://deb.debian.org/debian bookworm main' \
     'deb http://deb.debian.org/debian bookworm-updates main' \
@@ -36,5 +37,5 @@ mmdebstrap --quiet --format=directory --variant=minbase --components=main \
 cp "$root"/boot/vmlinuz-* "$out/vmlinuz"
 cp "$root"/boot/initrd.img-* "$out/initrd.img"
 rm -f "$out/disk.img"
-mke2fs -q -t ext4 -d "$root" "$out/disk.img" 8G
+mke2fs -q -t ext4 -d "$root" "$out/disk.img" 8G >/dev/null
 echo "$key" >"$out/key"
