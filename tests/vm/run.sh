@@ -6,7 +6,7 @@ set -eu
 vm=${1:?usage: run.sh DIRECTORY SCRIPT}
 script=${2:?usage: run.sh DIRECTORY SCRIPT}
 # A machine that hangs is ended after this long.
-limit=${LIMIT:-30m}
+limit=45m
 memory=4G
 
 tree=$(cd "$(dirname "$0")/../.." && pwd -P)
