@@ -183,12 +183,12 @@ fn a_listed_device_is_in_dev() {
 fn the_cgroup_file_system_is_read_only_and_shows_the_container_alone() {
     let world = Box::new();
     let script = "cut -d: -f3 /proc/self/cgroup | sort -u; \
-        for d in $at $at/*/; do mkdir $d/x 2>&1 | sed 's/.*: //'; done | sort -u; \
+        for d in $(find $at -type d); do mkdir $d/x 2>&1 | sed 's/.*: //'; done | sort -u; \
         for f in $(find $at -name cgroup.procs); do tr '\\n' ' ' < $f; done | tr ' ' '\\n' | grep -v '^$' | sort -u | head -n 1; \
         find $at -type d -name 'lighter*' -o -type d -name '*.slice' | wc -l";
     let (_, log) = probe(&world, script, |_| {});
     assert_eq!(log, "/\nRead-only file system\n1\n0\n");
-    let writable = "for d in $at/*/ $at; do [ -e $d/cgroup.procs ] && mkdir $d/x && rmdir $d/x && echo made; done | sort -u";
+    let writable = "for d in $(find $at -type d); do [ -e $d/cgroup.procs ] && mkdir $d/x && rmdir $d/x && echo made; done | sort -u";
     let (_, log) = probe(&world, writable, |spec| {
         spec.security.writable_sys = true;
         spec.security.capabilities = engine_runtime::Capabilities::all();

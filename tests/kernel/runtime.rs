@@ -137,10 +137,33 @@ fn set_up_failures_name_the_step_and_the_path() {
     let mut spec = world.spec(&["true"]);
     let source = PathBuf::from("/nonexistent/source");
     spec.mounts.push(bind(source, "/mnt", false));
-    assert!(error(&spec).to_string().starts_with("open the bind source /nonexistent/source: No such file"));
+    let error_text = error(&spec).to_string();
+    assert!(
+        error_text.starts_with("open the bind source /nonexistent/source: No such file"),
+        "{error_text}"
+    );
     let mut spec = world.spec(&["true"]);
     spec.rootfs.layers = vec!["/nonexistent/layer".into()];
-    assert!(error(&spec).to_string().starts_with("open the image layer /nonexistent/layer"));
+    let error_text = error(&spec).to_string();
+    assert!(error_text.starts_with("open the image layer /nonexistent/layer"), "{error_text}");
+}
+
+/// Several at once, so that some end before their supervisor turns to them.
+#[test]
+fn a_set_up_that_fails_at_once_is_told_as_it_was() {
+    let world = Box::new();
+    let fail = || {
+        for _ in 0..10 {
+            let mut spec = world.spec(&["true"]);
+            spec.rootfs.layers = vec!["/nonexistent/layer".into()];
+            let error = world.start(&spec).map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with("open the image layer /nonexistent/layer"), "{error}");
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(fail)).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
 }
 
 fn bind(source: PathBuf, target: &str, read_only: bool) -> Mount {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use engine_sys::process::{Child, Namespaces};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 
@@ -52,7 +52,12 @@ pub(super) fn make(
     if spec.namespaces.network == Namespace::Private {
         let path = format!("/proc/{pid}/ns/net");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        made.network = Some(rustix::fs::open(&path, flags, Mode::empty()).step_at(Step::Control, &path)?);
+        let opened = rustix::fs::open(&path, flags, Mode::empty());
+        // A child that has failed already is a zombie without namespaces; what it has said tells why.
+        if opened.is_err() && has_spoken(&made.connection)? {
+            made.hear()?;
+        }
+        made.network = Some(opened.step_at(Step::Control, &path)?);
     }
     Ok(made)
 }
@@ -82,6 +87,13 @@ pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Resul
         }
     }
     Err(SetupError::Vanished) // the launcher is gone
+}
+
+fn has_spoken(child: &Connection) -> Result<bool, SetupError> {
+    let mut poll = [PollFd::new(child, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&at_once)));
+    ready.map(|count| count > 0).step(Step::Control)
 }
 
 enum Event {
