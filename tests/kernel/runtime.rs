@@ -62,7 +62,7 @@ impl Box {
     }
 
     fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
-        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed()
+        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed(None)
     }
 
     /// Runs to the end: exit code and log.

@@ -103,10 +103,7 @@ fn either(audit_arch: u32, first: Vec<Instruction>, second: Vec<Instruction>) ->
     dispatch.into_iter().chain(first).chain(second).collect()
 }
 
-fn rules(
-    calls: &Calls,
-    capabilities: Capabilities,
-) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
+fn rules(calls: &Calls, capabilities: Capabilities) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     let has = |name: &str| capabilities.contains(Capabilities::named(name));
     let by_capability = calls.by_capability.iter().filter(|(name, _)| has(name)).map(|(_, numbers)| numbers);
     let allowed = calls.always.iter().chain(by_capability).copied().flatten();
@@ -144,7 +141,8 @@ mod tests {
     fn each_architecture_is_compared_once_for_each_of_its_programs() {
         let calls = calls::of(std::env::consts::ARCH).unwrap();
         for program in &Filters::build(calls, Capabilities::default_set()).unwrap().0 {
-            let compared = |arch: u32| program.iter().filter(|i| i.code == JUMP_IF_EQUAL && i.k == arch).count();
+            let compared =
+                |arch: u32| program.iter().filter(|i| i.code == JUMP_IF_EQUAL && i.k == arch).count();
             assert_eq!(calls.map(|calls| compared(calls.audit_arch)), [2, 1]);
         }
     }
