@@ -54,6 +54,7 @@ impl Engine {
             launcher,
         }));
         engine.sweep_sessions().await?;
+        engine.sweep_after_boot().await?;
         if let Err(error) = engine.sweep_cgroups() {
             // They cost nobody anything until the next sweep.
             tracing::warn!(%error, "cgroup directories of dead containers stay");
