@@ -9,13 +9,13 @@ pub(super) struct Calls {
     /// What the kernel calls the architecture in `seccomp_data.arch` (AUDIT_ARCH_*, linux/audit.h).
     pub(super) audit_arch: u32,
     /// Allowed to everybody.
-    pub(super) always: &'static [&'static [i64]],
+    pub(super) always: &'static [&'static [u32]],
     /// Allowed to those with a capability.
-    pub(super) by_capability: &'static [(&'static str, &'static [i64])],
-    pub(super) clone: i64,
-    pub(super) clone3: i64,
-    pub(super) personality: i64,
-    pub(super) socket: i64,
+    pub(super) by_capability: &'static [(&'static str, &'static [u32])],
+    pub(super) clone: u32,
+    pub(super) clone3: u32,
+    pub(super) personality: u32,
+    pub(super) socket: u32,
 }
 
 /// What runs on a machine of an architecture: its own programs, and 32-bit ones. `None` for one without a table.
@@ -28,7 +28,7 @@ pub(super) fn of(architecture: &str) -> Option<[&'static Calls; 2]> {
 }
 
 macro_rules! numbers {
-    ($arch:ident: $($name:ident)*) => { &[$($arch::Sysno::$name as i64),*] };
+    ($arch:ident: $($name:ident)*) => { &[$($arch::Sysno::$name as u32),*] };
 }
 
 /// Fills in what all architectures have. `own`, and what is added to a capability's calls, exists on this one only.
@@ -98,10 +98,10 @@ macro_rules! calls {
                 ("BPF", numbers!($arch: bpf)),
                 ("PERFMON", numbers!($arch: perf_event_open)),
             ],
-            clone: $arch::Sysno::clone as i64,
-            clone3: $arch::Sysno::clone3 as i64,
-            personality: $arch::Sysno::personality as i64,
-            socket: $arch::Sysno::socket as i64,
+            clone: $arch::Sysno::clone as u32,
+            clone3: $arch::Sysno::clone3 as u32,
+            personality: $arch::Sysno::personality as u32,
+            socket: $arch::Sysno::socket as u32,
         }
     };
 }
