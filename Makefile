@@ -13,8 +13,8 @@ BUILD_PACKAGES := make gcc libc6-dev pkg-config
 IMAGE_PACKAGES := busybox-static mmdebstrap
 TEST_PACKAGES := docker-registry skopeo iptables procps
 VM_PACKAGES := qemu-system-x86 e2fsprogs
-# What is needed inside the virtual machine, where nothing is built.
-GUEST_PACKAGES := $(RUN_PACKAGES) $(TEST_PACKAGES) busybox-static
+# What is needed inside the virtual machine, where only a test assembles its program.
+GUEST_PACKAGES := $(RUN_PACKAGES) $(TEST_PACKAGES) busybox-static binutils
 
 # The tests for which the kernel matters.
 KERNEL_TESTS := --package tests --test kernel --test e2e --test faults \
@@ -30,7 +30,7 @@ demo: packages images
 
 ## Checks style and runs every test.
 test: test-packages images lint
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --all-targets
 	cargo test --locked --workspace --no-fail-fast
 
 ## Runs the tests for which the kernel matters on a stock Debian 12: Linux 6.1, cgroup v2 alone, systemd.

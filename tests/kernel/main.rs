@@ -3,4 +3,5 @@
 
 mod limits;
 mod network;
+mod programs32;
 mod runtime;

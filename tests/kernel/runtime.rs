@@ -13,18 +13,18 @@ use engine_types::{ContainerId, Paths};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tests::{World, busybox_layer};
 
-pub(super) struct Box {
-    world: World,
+pub(crate) struct Box {
+    pub(crate) world: World,
 }
 
 impl Box {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = World::new();
         busybox_layer(&world.dir("layer"));
         Self { world }
     }
 
-    pub(super) fn spec(&self, args: &[&str]) -> Spec {
+    pub(crate) fn spec(&self, args: &[&str]) -> Spec {
         let mut id = [0; 32];
         rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).unwrap();
         let id = ContainerId::from_random(id);
@@ -67,17 +67,17 @@ impl Box {
         self.world.path().file_name().unwrap().to_string_lossy().into_owned()
     }
 
-    pub(super) fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
-        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed()
+    pub(crate) fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
+        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed(None)
     }
 
     /// Runs to the end: exit code and log.
-    pub(super) fn run(&self, spec: &Spec) -> (i32, String) {
+    pub(crate) fn run(&self, spec: &Spec) -> (i32, String) {
         let exit = self.start(spec).unwrap_or_else(|e| panic!("{e}")).wait().unwrap().unwrap();
         (exit.code, log_text(&spec.state_dir))
     }
 
-    pub(super) fn sh(&self, script: &str) -> (i32, String) {
+    pub(crate) fn sh(&self, script: &str) -> (i32, String) {
         self.run(&self.spec(&["sh", "-c", script]))
     }
 }
@@ -89,11 +89,11 @@ impl Drop for Box {
     }
 }
 
-pub(super) fn log_text(dir: &Path) -> String {
+pub(crate) fn log_text(dir: &Path) -> String {
     engine_runtime::log::read(&dir.join("log.json")).unwrap().into_iter().map(|entry| entry.log).collect()
 }
 
-pub(super) fn capture() -> ([OwnedFd; 3], std::fs::File) {
+pub(crate) fn capture() -> ([OwnedFd; 3], std::fs::File) {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let stdin = std::fs::File::open("/dev/null").unwrap().into();
     ([stdin, write.try_clone().unwrap(), write], read.into())
@@ -138,10 +138,7 @@ fn set_up_failures_name_the_step_and_the_path() {
     let source = PathBuf::from("/nonexistent/source");
     spec.mounts.push(bind(source, "/mnt", false));
     let error_text = error(&spec).to_string();
-    assert!(
-        error_text.starts_with("open the bind source /nonexistent/source: No such file"),
-        "{error_text}"
-    );
+    assert!(error_text.starts_with("open the bind source /nonexistent/source: No such file"), "{error_text}");
     let mut spec = world.spec(&["true"]);
     spec.rootfs.layers = vec!["/nonexistent/layer".into()];
     let error_text = error(&spec).to_string();
@@ -166,7 +163,7 @@ fn a_set_up_that_fails_at_once_is_told_as_it_was() {
     });
 }
 
-fn bind(source: PathBuf, target: &str, read_only: bool) -> Mount {
+pub(crate) fn bind(source: PathBuf, target: &str, read_only: bool) -> Mount {
     Mount {
         target: target.into(),
         source: MountSource::Bind { source, recursive: true, propagation: Propagation::Private },
