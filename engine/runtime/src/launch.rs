@@ -165,7 +165,11 @@ impl Starting {
     /// Runs the program; returns once its execve has succeeded. The supervisor keeps a copy of `held` as long as the
     /// container lives; others get it by [`crate::Client::held`].
     pub fn proceed(self, held: Option<BorrowedFd<'_>>) -> Result<Running, LaunchError> {
-        self.connection.send(&Request::Proceed, held.as_slice())?;
+        match self.connection.send(&Request::Proceed, held.as_slice()) {
+            // The set-up has failed meanwhile: the supervisor has said why and is gone.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+            result => result?,
+        }
         match self.answer()?.0 {
             Reply::Started { pid, warnings } => Ok(Running::new(self.connection, pid, warnings)),
             Reply::Failed(error) => Err(error.into()),
