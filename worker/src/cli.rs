@@ -143,6 +143,7 @@ fn read(file: &Path) -> Result<Pipeline, String> {
 async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result<bool> {
     let secrets = Secrets::load(args.secrets.as_deref())?;
     let engine = Engine::open(Paths::host(&args.root, &args.run)).await?;
+    engine.stay_open();
     let session = Arc::new(engine.begin_session().await?);
     let result = perform(args, source, plan, secrets, &engine, &session).await;
     let session = Arc::into_inner(session).context("a job still holds the session")?;

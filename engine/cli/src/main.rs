@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(dispatch(cli));
         // A read of standard input that nobody waits for any more must not keep the process.
@@ -73,6 +73,7 @@ fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let engine = Engine::open(Paths::host(cli.root, cli.run)).await?;
+    engine.stay_open();
     match cli.command {
         Command::Run(args) => command::run::run(&engine, args).await,
         Command::Exec(args) => command::exec::run(&engine, args).await,

@@ -52,6 +52,12 @@ impl NetworkDriver {
         let undo = Rules { driver: self, spec };
         self.admit(spec, &mut host, link.header.index, None)?;
         await_link(&mut host, &spec.name)?;
+        // The bridge passes nothing on to a port before it has seen its link up.
+        netns::within(switch.as_fd(), |inside| {
+            [IfName::switch_port(), IfName::switch_bridge()]
+                .iter()
+                .try_for_each(|name| await_link(inside, name))
+        })?;
         undo.commit();
         Ok(switch)
     }

@@ -25,9 +25,6 @@ const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before it is tried again: it begins so and doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
-/// How often the directory that all containers share is made again when a sweep of another process removes it, empty
-/// as it was, in the moment before the first container's is made in it.
-const CREATE_ATTEMPTS: u32 = 100;
 
 /// Where this host has its cgroup hierarchies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,21 +80,16 @@ impl Hierarchies {
     }
 
     /// Removes the directories of all containers below `parent` that `is_alive` does not know, killing what still
-    /// runs in them, and `parent` itself once it is empty.
+    /// runs in them. `parent` itself stays for the next container: making it anew costs as much as the container's.
     pub fn sweep(&self, parent: &str, is_alive: &dyn Fn(&str) -> bool) -> io::Result<()> {
         for root in self.roots() {
             let parent = root.join(parent);
             let Ok(entries) = fs::read_dir(&parent) else { continue };
-            for entry in entries.filter_map(Result::ok).filter(|e| e.path().is_dir()) {
+            for entry in entries.filter_map(Result::ok).filter(is_dir) {
                 if !entry.file_name().to_str().is_some_and(is_alive) {
                     kill_tree(&entry.path())?;
                     remove_tree(&entry.path())?;
                 }
-            }
-            match fs::remove_dir(&parent) {
-                // Not found: another process swept at the same time.
-                Err(e) if !matches!(e.raw_os_error(), Some(EBUSY | ENOTEMPTY | ENOENT)) => return Err(e),
-                _ => {}
             }
         }
         Ok(())
@@ -120,7 +112,6 @@ impl Hierarchies {
 const EBUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
 const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
 const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
-const ENOTEMPTY: i32 = rustix::io::Errno::NOTEMPTY.raw_os_error();
 
 /// A container's directories; removed on drop.
 #[derive(Debug)]
@@ -365,19 +356,25 @@ fn signal_all(dir: &Path, number: i32) -> io::Result<()> {
 }
 
 fn remove_tree(dir: &Path) -> io::Result<()> {
-    for child in subdirectories(dir) {
-        remove_tree(&child)?;
-    }
     let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
         match fs::remove_dir(dir) {
-            Err(e) if e.raw_os_error() == Some(EBUSY) && started.elapsed() < REMOVE_TIMEOUT => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+            Err(e) if e.raw_os_error() == Some(EBUSY) && started.elapsed() < REMOVE_TIMEOUT => {}
             result => return gone_is_fine(result),
         }
+        // Either has directories below, or its last process is just going.
+        let children = subdirectories(dir);
+        if children.is_empty() {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        children.iter().try_for_each(|child| remove_tree(child))?;
     }
+}
+
+/// By what the directory's listing says: to look at one of the many files of a cgroup makes the kernel make an inode.
+fn is_dir(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
 /// Whether a cgroup was removed, by somebody else, before or while its file was used.
@@ -391,24 +388,18 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
 
 /// Makes a container's directory, and `parent` above it if absent.
 fn create_in(parent: &Path, dir: &Path) -> Result<(), SetupError> {
-    let mut attempts = 0;
-    loop {
-        match fs::create_dir(parent) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(e).step_at(Step::Cgroup, parent);
-            }
-            _ => attempts += 1,
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(parent).step_at(Step::Cgroup, parent)?;
+            fs::create_dir(dir).step_at(Step::Cgroup, dir)
         }
-        match fs::create_dir(dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && attempts < CREATE_ATTEMPTS => {}
-            result => return result.step_at(Step::Cgroup, dir),
-        }
+        result => result.step_at(Step::Cgroup, dir),
     }
 }
 
 fn subdirectories(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+    entries.filter(is_dir).map(|e| e.path()).collect()
 }
 
 #[cfg(test)]
