@@ -9,9 +9,9 @@ DEMO := target/demo
 # Debian packages, by what needs them.
 RUN_PACKAGES := nftables iproute2 git make gcc libc6-dev pkg-config ca-certificates
 IMAGE_PACKAGES := busybox-static mmdebstrap
-TEST_PACKAGES := docker-registry skopeo iptables procps
+TEST_PACKAGES := docker-registry skopeo iptables procps attr bzip2 xz-utils
 
-.PHONY: demo test bench lint images packages test-packages
+.PHONY: demo test bench lint images packages test-packages compat-record
 
 ## Runs a real pipeline of a small real project, from nothing.
 demo: packages images
@@ -42,3 +42,7 @@ packages:
 
 test-packages: packages
 	@tests/packages.sh $(TEST_PACKAGES)
+
+## Asks a real Docker anew what it makes of the cases of tests/docker_compat; `git diff` shows what it says otherwise.
+compat-record: test-packages images
+	COMPAT_RECORD=1 cargo test --locked --package tests --test docker_compat images_are_as_docker_builds_them

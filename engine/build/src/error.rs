@@ -125,7 +125,7 @@ pub enum Problem {
         source: SandboxError,
     },
     /// `COPY` or `ADD` of something absent. The text is Docker's up to where it looked.
-    #[error("{instruction} {source_path} {destination}: {missing:?} not found in {place}")]
+    #[error("{instruction} {source_path} {destination}: {missing:?}: not found in {place}")]
     NotFound {
         /// `COPY` or `ADD`.
         instruction: &'static str,
