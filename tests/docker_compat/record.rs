@@ -63,8 +63,8 @@ fn failure(case: &Case, output: &Output) -> Vec<String> {
     let mut lines = vec![format!("fails with {}", output.status.code().unwrap())];
     let missing = case.says().into_iter().filter(|words| !said.contains(words));
     lines.extend(missing.map(|words| format!("does not say {words}")));
-    let text = said.lines().filter(|line| line.starts_with("ERROR") || line.starts_with("engine:"));
-    lines.extend(text.last().map(|line| format!("# {line}")));
+    let mut text = said.lines().filter(|line| line.starts_with("ERROR") || line.starts_with("engine:"));
+    lines.extend(text.next_back().map(|line| format!("# {line}")));
     lines
 }
 
@@ -121,7 +121,10 @@ fn string(value: &Value) -> &str {
 
 /// Not `null`, `false` or `""`. An empty list differs from none: it takes away what the base has.
 fn says_something(value: &Value) -> bool {
-    !(value.is_null() || value == false || value == "" || value.as_object().is_some_and(|o| o.is_empty()))
+    !(value.is_null()
+        || value == false
+        || value == ""
+        || value.as_object().is_some_and(serde_json::Map::is_empty))
 }
 
 /// One entry of a layer.
