@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod disk;
+mod disk_engine;
 mod kill;
 mod left;
 mod machine;

@@ -23,6 +23,9 @@ use crate::rootfs::Dir;
 use crate::sandbox::{RunStep, Sandbox};
 use crate::write::{Destination, Writer};
 
+/// With less than this left, a disk is full: no file of use to a build fits.
+const FULL_BYTES: u64 = 64 * 1024;
+
 /// A stage under way.
 pub(crate) struct StageBuild<'a, S> {
     shared: &'a Shared<'a, S>,
@@ -201,7 +204,9 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
         };
         self.layers.release();
         if code != 0 {
-            return Err(Problem::ExitCode { command: shown, code });
+            // Asked before what it wrote goes away.
+            let full = is_full(&upper).then_some(upper);
+            return Err(Problem::ExitCode { command: shown, code, full });
         }
         self.add_layer(staged, key, created_by);
         Ok(())
@@ -472,6 +477,13 @@ fn created_by(
         }
     }
     format!("{shown} {destination} # buildkit")
+}
+
+/// Whether nothing more can be written where a directory lies; commands say so in words of their own, if at all.
+fn is_full(dir: &Path) -> bool {
+    rustix::fs::statvfs(dir).is_ok_and(|fs| {
+        fs.f_bavail.saturating_mul(fs.f_frsize) < FULL_BYTES || (fs.f_files > 0 && fs.f_favail == 0)
+    })
 }
 
 fn parse_mode(value: &str) -> Result<u32, Problem> {
