@@ -20,7 +20,7 @@ demo: packages images
 
 ## Checks style and runs every test.
 test: test-packages images lint
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --all-targets
 	cargo test --locked --workspace --no-fail-fast
 
 ## Formatting and lints, warnings denied.

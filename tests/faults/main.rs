@@ -6,5 +6,6 @@ mod disk_engine;
 mod kill;
 mod left;
 mod machine;
+mod power_cut;
 mod slow_registry;
 mod supervisor;

@@ -11,18 +11,18 @@ use engine_types::ContainerId;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tests::{World, busybox_layer};
 
-struct Box {
-    world: World,
+pub(crate) struct Box {
+    pub(crate) world: World,
 }
 
 impl Box {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = World::new();
         busybox_layer(&world.dir("layer"));
         Self { world }
     }
 
-    fn spec(&self, args: &[&str]) -> Spec {
+    pub(crate) fn spec(&self, args: &[&str]) -> Spec {
         let mut id = [0; 32];
         rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).unwrap();
         let id = ContainerId::from_random(id);
@@ -62,11 +62,11 @@ impl Box {
     }
 
     fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
-        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed()
+        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed(None)
     }
 
     /// Runs to the end: exit code and log.
-    fn run(&self, spec: &Spec) -> (i32, String) {
+    pub(crate) fn run(&self, spec: &Spec) -> (i32, String) {
         let exit = self.start(spec).unwrap_or_else(|e| panic!("{e}")).wait().unwrap().unwrap();
         (exit.code, log_text(&spec.state_dir))
     }
@@ -130,7 +130,7 @@ fn set_up_failures_name_the_step_and_the_path() {
     assert!(error(&spec).to_string().starts_with("open the image layer /nonexistent/layer"));
 }
 
-fn bind(source: PathBuf, target: &str, read_only: bool) -> Mount {
+pub(crate) fn bind(source: PathBuf, target: &str, read_only: bool) -> Mount {
     Mount {
         target: target.into(),
         source: MountSource::Bind { source, recursive: true, propagation: Propagation::Private },

@@ -162,9 +162,10 @@ impl Starting {
         self.network.as_ref().map(AsFd::as_fd)
     }
 
-    /// Runs the program; returns once its execve has succeeded.
-    pub fn proceed(self) -> Result<Running, LaunchError> {
-        self.connection.send(&Request::Proceed, &[])?;
+    /// Runs the program; returns once its execve has succeeded. The supervisor keeps a copy of `held` as long as the
+    /// container lives; others get it by [`crate::Client::held`].
+    pub fn proceed(self, held: Option<BorrowedFd<'_>>) -> Result<Running, LaunchError> {
+        self.connection.send(&Request::Proceed, held.as_slice())?;
         match self.answer()?.0 {
             Reply::Started { pid, warnings } => Ok(Running::new(self.connection, pid, warnings)),
             Reply::Failed(error) => Err(error.into()),

@@ -32,6 +32,8 @@ pub(super) struct Started {
     pub(super) terminal: Option<OwnedFd>,
     /// Answers its DNS queries.
     pub(super) resolver: Option<Resolver>,
+    /// What the launcher wants kept: the container's network goes with the last that holds it.
+    pub(super) held: Option<OwnedFd>,
 }
 
 /// Clones the first process, which sets itself up meanwhile.
@@ -61,15 +63,15 @@ pub(super) fn make(
 pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Result<Started, SetupError> {
     let network = made.network.as_ref().map(AsFd::as_fd);
     launcher.send(&Reply::NetworkReady, network.as_slice()).step(Step::Control)?;
-    loop {
+    let held = loop {
         match next(&made.connection, launcher)? {
             Event::Launcher => match launcher.receive::<Request>().step(Step::Control)? {
-                Some((Request::Proceed, _)) => break,
+                Some((Request::Proceed, descriptors)) => break descriptors.into_iter().next(),
                 _ => return Err(SetupError::Vanished),
             },
             Event::Child => made.hear()?.then_some(()).ok_or(SetupError::Vanished)?,
         }
-    }
+    };
     // Loopback is up from here on, and nobody has asked yet.
     let resolver = match (&spec.dns, &made.child) {
         (Some(config), Some(child)) => Some(Resolver::listen(config, child.pid)?),
@@ -78,7 +80,7 @@ pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Resul
     made.connection.send(&ToChild::Go, &[]).step(Step::Control)?;
     while let Event::Child = next(&made.connection, launcher)? {
         if !made.hear()? {
-            return made.into_started(spec, resolver);
+            return made.into_started(spec, resolver, held);
         }
     }
     Err(SetupError::Vanished) // the launcher is gone
@@ -108,7 +110,12 @@ impl Made {
         }
     }
 
-    fn into_started(mut self, spec: &Spec, resolver: Option<Resolver>) -> Result<Started, SetupError> {
+    fn into_started(
+        mut self,
+        spec: &Spec,
+        resolver: Option<Resolver>,
+        held: Option<OwnedFd>,
+    ) -> Result<Started, SetupError> {
         let child = self.child.take().ok_or(SetupError::Vanished)?;
         if spec.namespaces.pid == Namespace::Private {
             // Children of this process are born in the container from now on: that is how exec gets there.
@@ -119,7 +126,7 @@ impl Made {
                 Err(e) => return Err(e).step(Step::JoinNamespaces),
             }
         }
-        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal: self.terminal.take(), resolver })
+        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal: self.terminal.take(), resolver, held })
     }
 }
 
