@@ -3,6 +3,7 @@
 
 mod disk;
 mod disk_engine;
+mod host;
 mod kill;
 mod left;
 mod machine;

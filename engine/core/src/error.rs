@@ -22,6 +22,15 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
+    /// Overlayfs does not take a directory of another overlayfs to write to.
+    #[error(
+        "{root} lies on overlayfs, on which containers cannot write: keep everything on another file system with \
+         LIGHTER_ROOT, or, in a container, on a volume"
+    )]
+    RootOnOverlay {
+        /// The engine's root.
+        root: PathBuf,
+    },
     /// No container has this id or name.
     #[error("no such container: {0}")]
     NoSuchContainer(String),
@@ -131,7 +140,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotRoot => ErrorKind::Forbidden,
-            Self::MissingFeature { .. } => ErrorKind::Unsupported,
+            Self::MissingFeature { .. } | Self::RootOnOverlay { .. } => ErrorKind::Unsupported,
             Self::NoSuchContainer(_) | Self::NoSuchNetwork(_) => ErrorKind::NotFound,
             Self::ImageInUse { .. } | Self::SeveralNames(_) => ErrorKind::Conflict,
             Self::NameInUse { .. } | Self::Running(_) | Self::NotRunning(_) => ErrorKind::Conflict,
@@ -203,6 +212,17 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     fn at(self, path: impl AsRef<Path>) -> Result<T, Error> {
         self.map_err(|e| Error::Io { path: path.as_ref().to_owned(), source: e.into() })
     }
+}
+
+/// Fails unless the engine's root lies where containers can write.
+pub(crate) fn check_root(root: &Path) -> Result<(), Error> {
+    // include/uapi/linux/magic.h, OVERLAYFS_SUPER_MAGIC
+    const OVERLAYFS: u64 = 0x794c_7630;
+    let found = rustix::fs::statfs(root).at(root)?;
+    if found.f_type as u64 == OVERLAYFS {
+        return Err(Error::RootOnOverlay { root: root.to_owned() });
+    }
+    Ok(())
 }
 
 /// Fails unless this process and kernel can run containers at all.
