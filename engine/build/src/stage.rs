@@ -20,7 +20,7 @@ use crate::owner;
 use crate::plan::{Base, copy_base};
 use crate::request::{BuildEvent, Step};
 use crate::rootfs::Dir;
-use crate::sandbox::{RunStep, Sandbox};
+use crate::sandbox::{PROGRAMS_DIR, RunStep, Sandbox};
 use crate::write::{Destination, Writer};
 
 /// With less than this left, a disk is full: no file of use to a build fits.
@@ -154,11 +154,17 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
         let args = match run {
             Run::Command(command) => self.config.command(command),
             Run::Script(script) => self.config.shell_command(script),
+            Run::Program { name, .. } => self.config.shell_command(&format!("{PROGRAMS_DIR}/{name}")),
+        };
+        let programs = match run {
+            Run::Program { name, content } => vec![(name.clone(), content.clone())],
+            _ => Vec::new(),
         };
         let shown_args = self.config.shown_args();
         let mut env = self.config.env().to_vec();
         let (cwd, user) = (self.config.working_dir().to_owned(), self.config.image.config.user.clone());
-        let key = Key::of("run").key(self.key).parts(&args).parts(&env).part(&cwd).part(&user).finish();
+        let key = Key::of("run").key(self.key).parts(&args).parts(&env).part(&cwd).part(&user);
+        let key = key.parts(programs.iter().map(|(_, content)| content)).finish();
         env.extend(self.config.proxies(&self.outside));
         let shown = shown_command(run, &args);
         let command = args.join(" ");
@@ -187,6 +193,7 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
                 env: &env,
                 cwd: &cwd,
                 user: &user,
+                programs: &programs,
                 output: &output,
                 mounted: &notify,
             });
@@ -454,7 +461,7 @@ async fn blocking<T: Send + 'static>(
 fn shown_command(run: &Run, args: &[String]) -> String {
     match run {
         Run::Script(_) => format!("{} (here-document)", args[..args.len() - 1].join(" ")),
-        Run::Command(_) => args.join(" "),
+        Run::Command(_) | Run::Program { .. } => args.join(" "),
     }
 }
 

@@ -232,9 +232,14 @@ impl Lowering<'_> {
         };
         let alone = line.starts_with("<<") && !line.contains(char::is_whitespace);
         match &docs.content {
-            Some(content) if alone && content.starts_with("#!") => Err(place.problem(Problem::Unsupported(
-                "RUN with a here-document that names its own interpreter (#!)".to_owned(),
-            ))),
+            Some(content) if alone && content.starts_with("#!") => {
+                let name = docs.words.concat();
+                if name.contains('/') {
+                    let message = format!("a here-document cannot be a program of the name {name:?}");
+                    return Err(place.problem(Problem::Syntax(message)));
+                }
+                Ok(Run::Program { name, content: content.clone() })
+            }
             Some(content) if alone => Ok(Run::Script(content.clone())),
             _ => {
                 let bodies = &self.source.text[docs.bodies.clone()];

@@ -148,3 +148,13 @@ async fn a_layer_that_exists_already_stays_while_it_is_mounted() {
     world.build(text).await;
     assert_eq!(world.ran(), ["settled /a.txt"]);
 }
+
+#[tokio::test]
+async fn the_text_of_a_program_decides() {
+    let world = World::new();
+    let text = |line: &str| format!("FROM base\nRUN <<P\n#!/bin/awk -f\n{line}\nP\n");
+    world.build(&text("one")).await;
+    assert_eq!(world.ran(), ["/dev/pipes/P"]);
+    assert_eq!(world.build(&text("one")).await.cached, 1);
+    assert_eq!(world.build(&text("two")).await.cached, 0);
+}
