@@ -64,8 +64,18 @@ fn failure(case: &Case, output: &Output) -> Vec<String> {
     let missing = case.says().into_iter().filter(|words| !said.contains(words));
     lines.extend(missing.map(|words| format!("does not say {words}")));
     let mut text = said.lines().filter(|line| line.starts_with("ERROR") || line.starts_with("engine:"));
-    lines.extend(text.next_back().map(|line| format!("# {line}")));
+    lines.extend(text.next_back().map(|line| format!("# {}", without_chance(line))));
     lines
+}
+
+/// A message without the names that Docker makes up: of a reference, `x::y`, and of a directory in its storage.
+fn without_chance(text: &str) -> String {
+    let word = |word: &str| match word.split_once("/merged/") {
+        Some((storage, path)) if storage.contains("/overlay2/") => format!("/{path}"),
+        _ if word.contains("::") => "…:".to_owned(),
+        _ => word.to_owned(),
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// Reads an archive as `docker save` writes them.
