@@ -11,7 +11,7 @@ VM := target/vm
 RUN_PACKAGES := nftables iproute2 git ca-certificates
 BUILD_PACKAGES := make gcc libc6-dev pkg-config
 IMAGE_PACKAGES := busybox-static mmdebstrap
-TEST_PACKAGES := docker-registry skopeo iptables procps
+TEST_PACKAGES := docker-registry skopeo iptables procps attr bzip2 xz-utils
 VM_PACKAGES := qemu-system-x86 e2fsprogs
 # What is needed inside the virtual machine, where only a test assembles its program.
 GUEST_PACKAGES := $(RUN_PACKAGES) $(TEST_PACKAGES) busybox-static binutils
@@ -21,7 +21,7 @@ KERNEL_TESTS := --package tests --test kernel --test e2e --test faults \
 	--package engine-sys --package engine-image --package engine-runtime --package engine-network \
 	--package engine-build --package engine --lib
 
-.PHONY: demo test test-vm bench bench-vm lint images packages test-packages vm
+.PHONY: demo test test-vm bench bench-vm lint images packages test-packages vm compat-record
 
 ## Runs a real pipeline of a small real project, from nothing.
 demo: packages images
@@ -67,3 +67,7 @@ test-packages: packages
 vm: images
 	@tests/packages.sh $(VM_PACKAGES)
 	tests/vm/image.sh $(VM) $(GUEST_PACKAGES)
+
+## Asks a real Docker anew what it makes of the cases of tests/docker_compat; `git diff` shows what it says otherwise.
+compat-record: test-packages images
+	COMPAT_RECORD=1 cargo test --locked --package tests --test docker_compat images_are_as_docker_builds_them

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use subject::Subject;
 use table::{Row, print};
+use tests::World;
 
 /// Repetitions of each measurement, after one that does not count.
 const REPETITIONS: usize = 15;
@@ -24,7 +25,7 @@ const MANY: usize = 50;
 
 fn main() {
     let images = images_dir();
-    let world = tempfile::Builder::new().prefix("lighter-bench-").tempdir().unwrap();
+    let world = World::new();
     let ours = Subject::lighter(world.path(), &images);
     let docker = Subject::docker(&images);
     if docker.is_none() {

@@ -134,9 +134,7 @@ impl Drop for Machine {
         if !std::thread::panicking() {
             left::nothing_is_left(self);
         }
-        // The table itself serves all networks of a root and stays with it.
-        let table = format!("lighter_{}", self.instance());
-        _ = Command::new("nft").args(["delete", "table", "inet", &table]).stderr(Stdio::null()).status();
+        tests::remove_shared(&self.instance());
     }
 }
 

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod disk;
+mod disk_engine;
+mod host;
 mod kill;
 mod left;
 mod machine;

@@ -423,7 +423,7 @@ fn a_free_subnet_avoids_the_hosts_routes_and_resolvers() {
     world.host.run("ip addr add 172.18.5.5/24 dev up0");
     let free = world.host.within(|| {
         let resolver = Ipv4Addr::new(172, 19, 0, 53);
-        world.driver.free_subnet(&DEFAULT_POOLS, &["172.20.0.0/16".parse().unwrap()], &[resolver])
+        world.driver.free_subnet(&DEFAULT_POOLS, &["172.20.0.0/16".parse().unwrap()], &[resolver], 0)
     });
     assert_eq!(free.unwrap(), "172.21.0.0/16".parse().unwrap());
 }

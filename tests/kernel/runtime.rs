@@ -86,6 +86,7 @@ impl Drop for Box {
     fn drop(&mut self) {
         let hierarchies = Hierarchies::detect(&Paths::host("", "")).unwrap();
         hierarchies.sweep(&self.cgroup_parent(), &|_| false).unwrap();
+        tests::remove_cgroups(&self.cgroup_parent());
     }
 }
 

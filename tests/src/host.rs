@@ -88,8 +88,7 @@ impl World {
     /// Eight hex digits that name this world's root among the machine's, as the engine derives them.
     fn instance(&self) -> String {
         let root = self.root().canonicalize().unwrap_or_else(|_| self.root());
-        let hash = Sha256::digest(root.as_os_str().as_encoded_bytes());
-        hash[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+        instance(&root)
     }
 
     /// A supervisor holds its lock and log open, a container's process a descriptor or its cgroup.
@@ -120,12 +119,8 @@ impl World {
     }
 
     fn find_interfaces(&self, found: &mut Vec<String>) {
-        let alias = format!("lighter:{}:", self.instance());
-        for interface in entries(Path::new("/sys/class/net")) {
-            if fs::read_to_string(interface.join("ifalias")).is_ok_and(|text| text.starts_with(&alias)) {
-                found.push(format!("{INTERFACE} {}", name(&interface)));
-            }
-        }
+        let interfaces = interfaces(&self.instance());
+        found.extend(interfaces.into_iter().map(|name| format!("{INTERFACE} {name}")));
     }
 
     fn find_firewall_elements(&self, found: &mut Vec<String>) {
@@ -143,30 +138,56 @@ impl World {
 
     /// This world's directories of containers, in whatever hierarchies there are.
     fn find_cgroups(&self, found: &mut Vec<String>) {
-        for parent in self.cgroup_parents() {
+        for parent in cgroups(&format!("lighter-{}", self.instance())) {
             let children = entries(&parent).into_iter().filter(|path| path.is_dir());
             found.extend(children.map(|path| format!("cgroup {}", path.display())));
         }
     }
 
-    fn cgroup_parents(&self) -> Vec<PathBuf> {
-        let parent = format!("lighter-{}", self.instance());
-        let top = Path::new("/sys/fs/cgroup");
-        let hierarchies = entries(top).into_iter().chain([top.to_owned()]);
-        hierarchies.map(|dir| dir.join(&parent)).filter(|dir| dir.is_dir()).collect()
-    }
-
-    /// Removes what all containers of a root share and the engine keeps: its nftables table and cgroup directories.
+    /// Removes what all containers of this world share and the engine keeps.
     pub(crate) fn remove_shared(&self) {
-        if !self.root().exists() {
-            return;
-        }
-        // Both may never have been made.
-        _ = Command::new("nft").args(["delete", "table", "inet", &self.table()]).output();
-        for parent in self.cgroup_parents() {
-            _ = fs::remove_dir(parent);
+        if let Ok(root) = self.root().canonicalize() {
+            remove_shared(&instance(&root));
         }
     }
+}
+
+/// Eight hex digits that name a root among the machine's, as the engine derives them.
+fn instance(root: &Path) -> String {
+    let hash = Sha256::digest(root.as_os_str().as_encoded_bytes());
+    hash[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Removes what the engine keeps on the machine for a root's next containers: its default network's bridge, its
+/// nftables table and its cgroup directories, as far as they were made.
+pub fn remove_shared(instance: &str) {
+    for interface in interfaces(instance) {
+        _ = Command::new("ip").args(["link", "delete", &interface]).output();
+    }
+    _ = Command::new("nft").args(["delete", "table", "inet", &format!("lighter_{instance}")]).output();
+    remove_cgroups(&format!("lighter-{instance}"));
+}
+
+/// Removes the empty cgroup directories of a name, in whatever hierarchies there are.
+pub fn remove_cgroups(name: &str) {
+    for dir in cgroups(name) {
+        _ = fs::remove_dir(dir);
+    }
+}
+
+/// The network interfaces of a root, by their alias.
+fn interfaces(instance: &str) -> Vec<String> {
+    let alias = format!("lighter:{instance}:");
+    let ours = |interface: &PathBuf| {
+        fs::read_to_string(interface.join("ifalias")).is_ok_and(|text| text.starts_with(&alias))
+    };
+    entries(Path::new("/sys/class/net")).iter().filter(|path| ours(path)).map(|path| name(path)).collect()
+}
+
+fn cgroups(parent: &str) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = entries(top).into_iter().chain([top.to_owned()]);
+    hierarchies.map(|dir| dir.join(parent)).filter(|dir| dir.is_dir()).collect()
 }
 
 /// Runs a command and fails unless it succeeds, with what it wrote.

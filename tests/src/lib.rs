@@ -3,5 +3,5 @@
 mod host;
 mod world;
 
-pub use host::{built, expect_success};
+pub use host::{built, expect_success, remove_cgroups, remove_shared};
 pub use world::{World, busybox_layer, require_root};

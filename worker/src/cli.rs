@@ -112,7 +112,7 @@ fn run_command(args: &RunArgs) -> u8 {
         Ok(true) => SUCCESS,
         Ok(false) => FAILURE,
         Err(error) => {
-            say(&format!("worker: {error:#}\n"));
+            say(&format!("worker: {}\n", worker::causes(error.as_ref())));
             FAILURE
         }
     }

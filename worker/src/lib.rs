@@ -15,8 +15,8 @@ pub mod workspace;
 #[cfg(test)]
 mod test_git;
 
-/// An error with its causes, in a line.
-pub fn causes(error: &dyn std::error::Error) -> String {
+/// An error with its causes, and what to do about it where that is known, in a line.
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -27,6 +27,10 @@ pub fn causes(error: &dyn std::error::Error) -> String {
             text.push_str(&cause_text);
         }
         next = cause.source();
+    }
+    if let Some(remedy) = engine::remedy(error) {
+        text.push_str(": ");
+        text.push_str(remedy);
     }
     text
 }

@@ -128,7 +128,7 @@ impl<S: Sandbox> Shared<'_, S> {
     }
 
     fn store_image(&self, target: &Finished) -> Result<Built, BuildError> {
-        let mut config = target.config.clone();
+        let mut config = target.config.image.clone();
         let labels = self.request.labels.iter().map(|(name, value)| (name.clone(), value.clone()));
         config.config.labels.extend(labels);
         let image = self.store.put_image(&config).map_err(BuildError::Store)?;

@@ -46,7 +46,7 @@ pub(crate) struct BuildCache {
 impl Key {
     pub(crate) fn of(kind: &str) -> KeyHasher {
         // Changing what steps do changes this number, so that no old record is taken for a new one.
-        KeyHasher(Sha256::new()).part(b"engine-build 1").part(kind)
+        KeyHasher(Sha256::new()).part(b"engine-build 2").part(kind)
     }
 }
 

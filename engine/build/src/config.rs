@@ -12,7 +12,7 @@ use crate::platform;
 /// What shells find programs by where the image says nothing; Docker's default.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
-/// Set for every `RUN` when given from outside, without `ARG`, and never part of the cache's key (Dockerfile
+/// Set for every `RUN` when given from outside, without `ARG`, and then no part of the cache's key (Dockerfile
 /// reference, "Predefined ARGs").
 const PROXY_ARGS: [&str; 10] = [
     "HTTP_PROXY",
@@ -33,6 +33,9 @@ const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 #[derive(Debug, Clone)]
 pub(crate) struct StageConfig {
     pub(crate) image: ImageConfig,
+    /// What commands and variables see, `NAME=value`: `ENV`s and `ARG`s, of which the last to be set wins, as in
+    /// BuildKit. Stages that start from this one see it too.
+    env: Vec<String>,
     /// The `ARG`s declared so far, in order, with their values.
     args: Vec<(String, Option<String>)>,
     /// `CMD` stands in this stage, so that `ENTRYPOINT` does not reset it.
@@ -48,7 +51,7 @@ pub(crate) struct Outside<'a> {
 }
 
 impl StageConfig {
-    /// Continues from a base; `None` is `scratch`.
+    /// Continues from an image; `None` is `scratch`.
     pub(crate) fn new(base: Option<&ImageConfig>) -> Self {
         let mut image = base.cloned().unwrap_or_else(|| ImageConfig {
             architecture: platform::architecture().to_owned(),
@@ -60,7 +63,13 @@ impl StageConfig {
         if !env.iter().any(|entry| entry.starts_with("PATH=")) {
             env.push(DEFAULT_PATH.to_owned());
         }
-        Self { image, args: Vec::new(), cmd_set: false }
+        let env = image.config.env.clone();
+        Self { image, env, args: Vec::new(), cmd_set: false }
+    }
+
+    /// Continues from another stage.
+    pub(crate) fn after(stage: &Self) -> Self {
+        Self { env: stage.env.clone(), ..Self::new(Some(&stage.image)) }
     }
 
     /// Takes the triggers that the base has for this build.
@@ -74,35 +83,32 @@ impl StageConfig {
             .map_err(|reason| Problem::Expand { word: word.to_owned(), reason })
     }
 
-    /// `ENV` wins over `ARG`.
+    /// What a variable stands for.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
-        let env = self.image.config.env.iter().find_map(|entry| value_of(entry, name));
-        env.map(str::to_owned)
-            .or_else(|| self.args.iter().rev().find(|(arg, _)| arg == name).and_then(|(_, v)| v.clone()))
+        self.env.iter().find_map(|entry| value_of(entry, name)).map(str::to_owned)
     }
 
-    /// The `ARG`s that a command sees, `NAME=value`, in order of declaration.
-    pub(crate) fn visible_args(&self) -> Vec<String> {
-        let env = &self.image.config.env;
-        let mut visible: Vec<String> = Vec::new();
-        for (name, value) in &self.args {
-            let Some(value) = value else { continue };
-            if env.iter().any(|entry| value_of(entry, name).is_some()) || PROXY_ARGS.contains(&name.as_str())
-            {
-                continue;
-            }
-            visible.retain(|entry| value_of(entry, name).is_none());
-            visible.push(format!("{name}={value}"));
-        }
-        visible
+    /// The variables of commands, `NAME=value`.
+    pub(crate) fn env(&self) -> &[String] {
+        &self.env
     }
 
-    /// The proxies given from outside, `NAME=value`.
+    /// The `ARG`s as the history shows them beside a command.
+    pub(crate) fn shown_args(&self) -> Vec<String> {
+        let value = |value: &Option<String>| value.clone().unwrap_or_default();
+        self.args.iter().map(|(name, v)| format!("{name}={}", value(v))).collect()
+    }
+
+    /// The proxies given from outside, `NAME=value`, in both spellings: programs differ in which they read.
     pub(crate) fn proxies(&self, outside: &Outside<'_>) -> Vec<String> {
-        let env = &self.image.config.env;
-        let given = outside.args.iter().filter(|(name, _)| PROXY_ARGS.contains(&name.as_str()));
-        let given = given.filter(|(name, _)| !env.iter().any(|entry| value_of(entry, name).is_some()));
-        given.map(|(name, value)| format!("{name}={value}")).collect()
+        let given = |name: &str| outside.args.get(name).map(|value| (name.to_owned(), value.clone()));
+        let other = |name: &str| match outside.args.get(&name.to_uppercase()) {
+            Some(value) => Some((name.to_owned(), value.clone())),
+            None => outside.args.get(&name.to_lowercase()).map(|value| (name.to_owned(), value.clone())),
+        };
+        let proxies = PROXY_ARGS.iter().filter_map(|name| given(name).or_else(|| other(name)));
+        let proxies = proxies.filter(|(name, _)| self.variable(name).is_none());
+        proxies.map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// A command with the shell that it asks for.
@@ -210,14 +216,15 @@ impl StageConfig {
             Action::Cmd(command) => {
                 let cmd = self.command(command);
                 let shown = format!("CMD {}", go_list(&cmd));
-                self.image.config.cmd = Some(cmd);
+                self.image.config.cmd = Some(cmd).filter(|cmd| !cmd.is_empty());
+                self.image.config.args_escaped = true;
                 self.cmd_set = true;
                 shown
             }
             Action::Entrypoint(command) => {
                 let entrypoint = self.command(command);
                 let shown = format!("ENTRYPOINT {}", go_list(&entrypoint));
-                self.image.config.entrypoint = Some(entrypoint);
+                self.image.config.entrypoint = Some(entrypoint).filter(|entrypoint| !entrypoint.is_empty());
                 // The base's arguments were meant for the base's program.
                 if !self.cmd_set {
                     self.image.config.cmd = None;
@@ -234,7 +241,7 @@ impl StageConfig {
             }
             Action::OnBuild(trigger) => {
                 self.image.config.on_build.push(trigger.clone());
-                format!("ONBUILD {trigger}")
+                return Ok(());
             }
             Action::Maintainer(author) => {
                 self.image.author = Some(author.clone());
@@ -269,24 +276,23 @@ impl StageConfig {
     }
 
     fn set_env(&mut self, name: &str, value: &str) {
-        let entry = format!("{name}={value}");
-        let env = &mut self.image.config.env;
-        match env.iter_mut().find(|entry| value_of(entry, name).is_some()) {
-            Some(old) => *old = entry,
-            None => env.push(entry),
-        }
+        set_variable(&mut self.image.config.env, name, value);
+        set_variable(&mut self.env, name, value);
     }
 
-    /// Declares `ARG`s and gives them as the history shows them.
+    /// Declares `ARG`s and gives them as the history shows them: without the values from outside.
     fn declare(&mut self, args: &[Arg], outside: &Outside<'_>) -> Result<Vec<String>, Problem> {
         let mut shown = Vec::new();
         for Arg { name, default } in args {
             let name = self.expand(name, outside)?;
             let default = default.as_deref().map(|default| self.expand(default, outside)).transpose()?;
             let global = || outside.global_args.get(&name).cloned();
+            shown.push(default.as_ref().map_or_else(|| name.clone(), |default| format!("{name}={default}")));
             let value = outside.args.get(&name).cloned().or(default);
             let value = value.or_else(global).or_else(|| platform::arg(&name));
-            shown.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
+            if let Some(value) = &value {
+                set_variable(&mut self.env, &name, value);
+            }
             self.args.push((name, value));
         }
         Ok(shown)
@@ -328,6 +334,14 @@ impl StageConfig {
 /// The value in `NAME=value` if it has this name.
 fn value_of<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
     entry.strip_prefix(name)?.strip_prefix('=')
+}
+
+fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
+    let entry = format!("{name}={value}");
+    match env.iter_mut().find(|entry| value_of(entry, name).is_some()) {
+        Some(old) => *old = entry,
+        None => env.push(entry),
+    }
 }
 
 /// A list as Go's `%q` prints it, for the history.

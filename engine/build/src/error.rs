@@ -125,7 +125,7 @@ pub enum Problem {
         source: SandboxError,
     },
     /// `COPY` or `ADD` of something absent. The text is Docker's up to where it looked.
-    #[error("{instruction} {source_path} {destination}: {missing:?} not found in {place}")]
+    #[error("{instruction} {source_path} {destination}: {missing:?}: not found in {place}")]
     NotFound {
         /// `COPY` or `ADD`.
         instruction: &'static str,
@@ -169,12 +169,14 @@ pub enum Problem {
         file: &'static str,
     },
     /// A command ended with another code than 0. The text is Docker's.
-    #[error("process {command:?} did not complete successfully: exit code: {code}")]
+    #[error("process {command:?} did not complete successfully: exit code: {code}{}", full_disk(.full.as_deref()))]
     ExitCode {
         /// The command with its shell.
         command: String,
         /// Its exit code.
         code: i32,
+        /// Where it wrote, if no space is left there.
+        full: Option<PathBuf>,
     },
     /// A command could not be run.
     #[error("failed to run {command:?}")]
@@ -253,6 +255,12 @@ impl Problem {
             Self::Cancelled => ErrorKind::Cancelled,
         }
     }
+}
+
+fn full_disk(full: Option<&std::path::Path>) -> String {
+    full.map_or_else(String::new, |path| {
+        format!("; no space left on device: free space on the disk of {}", path.display())
+    })
 }
 
 fn suggestion(near: Option<&str>) -> String {

@@ -40,6 +40,8 @@ pub(crate) struct Context {
 pub(crate) struct Tree {
     /// The name it has where it lies.
     pub(crate) name: OsString,
+    /// It is the root of the context, the stage or the image.
+    pub(crate) is_root: bool,
     /// The source itself, then what is below it; directories before what is in them, sorted by name.
     pub(crate) items: Vec<Item>,
 }
@@ -111,7 +113,11 @@ impl Origin {
         let mut walk =
             Walk { ignore: self.context.as_ref().map(|c| &*c.ignore), cancelled, items: Vec::new() };
         walk.add(node, &real, PathBuf::new())?;
-        Ok(if walk.items.is_empty() { None } else { Some(Tree { name, items: walk.items }) })
+        Ok(if walk.items.is_empty() {
+            None
+        } else {
+            Some(Tree { name, is_root: real == Path::new(""), items: walk.items })
+        })
     }
 
     /// Opens a regular file; one of the context only if no part of its path has become a link.

@@ -8,6 +8,7 @@ use engine_image::{ChainId, DiffId, Hashed, ImageStore, StagedLayer, StoreError}
 use tokio::task::JoinHandle;
 
 use crate::cache::{BuildCache, Key, StepRecord};
+use crate::config::StageConfig;
 use crate::error::Problem;
 
 /// A layer in the store.
@@ -121,7 +122,7 @@ impl Layers {
 pub(crate) struct Finished {
     pub(crate) key: Key,
     pub(crate) layers: Layers,
-    pub(crate) config: engine_image::ImageConfig,
+    pub(crate) config: StageConfig,
     pub(crate) steps: usize,
     pub(crate) cached: usize,
 }

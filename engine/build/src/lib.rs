@@ -38,7 +38,7 @@ pub use build::build;
 pub use diagnostic::{Diagnostic, Location};
 pub use error::{BuildError, Problem};
 pub use request::{BuildEvent, BuildRequest, Built, Step};
-pub use sandbox::{RunStep, Sandbox, SandboxError, Stream};
+pub use sandbox::{PROGRAMS_DIR, RunStep, Sandbox, SandboxError, Stream};
 
 #[cfg(test)]
 mod tests;

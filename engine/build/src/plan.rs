@@ -88,7 +88,8 @@ pub(crate) fn copy_base(stages: &[Stage], number: usize, from: &str) -> Result<B
         name: from.to_owned(),
         near: nearest(from, stage_names(&stages[..number])),
     };
-    match find_stage(stages, from) {
+    // A name may be given again: of those above, the last is meant.
+    match find_stage(&stages[..number], from).or_else(|| find_stage(stages, from)) {
         Some(found) if found < number => Ok(Base::Stage(found)),
         Some(found) if found == number => {
             Err(Problem::Syntax(format!("--from={from} is the stage itself: circular dependency")))
@@ -113,7 +114,7 @@ fn stage_names(stages: &[Stage]) -> impl Iterator<Item = &str> {
 
 fn find_stage(stages: &[Stage], name: &str) -> Option<usize> {
     let lower = name.to_lowercase();
-    let by_name = stages.iter().position(|stage| stage.name.as_deref() == Some(&lower));
+    let by_name = stages.iter().rposition(|stage| stage.name.as_deref() == Some(&lower));
     by_name.or_else(|| name.parse().ok().filter(|&number| number < stages.len()))
 }
 

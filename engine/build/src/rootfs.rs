@@ -17,7 +17,8 @@ use crate::error::Problem;
 
 /// Symbolic links followed on one path, as in the kernel (`MAXSYMLINKS`).
 const LINKS_MAX: usize = 40;
-const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+/// Hides what lower layers have in a directory.
+pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// A directory of a stack of layers: the directories it is merged from, topmost first.
 #[derive(Debug, Clone)]

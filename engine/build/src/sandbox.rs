@@ -25,6 +25,9 @@ pub trait Sandbox: Send + Sync {
     ) -> impl Future<Output = Result<Image, SandboxError>> + Send;
 }
 
+/// Where the here-documents of a command are that are programs, as in BuildKit. Nothing of it is in the layer.
+pub const PROGRAMS_DIR: &str = "/dev/pipes";
+
 /// One command of a build.
 pub struct RunStep<'a> {
     /// The directories below, topmost first. They may be empty, for `FROM scratch`.
@@ -41,6 +44,8 @@ pub struct RunStep<'a> {
     pub cwd: &'a str,
     /// `user`, `uid`, `user:group`, `uid:gid`, to be resolved in the container; empty for root.
     pub user: &'a str,
+    /// Programs that the command finds in [`PROGRAMS_DIR`]: name and content.
+    pub programs: &'a [(String, String)],
     /// Takes what the command prints.
     pub output: &'a (dyn Fn(Stream, &[u8]) + Sync),
     /// To be called once the root is mounted: from then on `layers` may be renamed, which lets finished layers be

@@ -20,8 +20,11 @@ use crate::owner;
 use crate::plan::{Base, copy_base};
 use crate::request::{BuildEvent, Step};
 use crate::rootfs::Dir;
-use crate::sandbox::{RunStep, Sandbox};
+use crate::sandbox::{PROGRAMS_DIR, RunStep, Sandbox};
 use crate::write::{Destination, Writer};
+
+/// With less than this left, a disk is full: no file of use to a build fits.
+const FULL_BYTES: u64 = 64 * 1024;
 
 /// A stage under way.
 pub(crate) struct StageBuild<'a, S> {
@@ -43,6 +46,8 @@ struct Expanded {
     destination: Destination,
     owner: Option<engine_image::archive::Owner>,
     mode: Option<u32>,
+    /// The instruction as the history shows it.
+    created_by: String,
 }
 
 impl<'a, S: Sandbox> StageBuild<'a, S> {
@@ -75,7 +80,7 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
         result.and(settled)?;
         let Self { key, layers, mut config, steps, cached, .. } = build;
         config.image.rootfs.diff_ids = layers.diff_ids();
-        Ok(Finished { key, layers, config: config.image, steps, cached })
+        Ok(Finished { key, layers, config, steps, cached })
     }
 
     async fn all(&mut self) -> Result<(), Diagnostic> {
@@ -103,7 +108,7 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
                 let finished = self.shared.finished(*base).await.map_err(|problem| place.problem(problem))?;
                 self.key = finished.key;
                 self.layers = finished.layers.share();
-                self.config = StageConfig::new(Some(&finished.config));
+                self.config = StageConfig::after(&finished.config);
                 Ok(self.shared.plan.stage_name(*base))
             }
             Base::Image(reference) => {
@@ -149,17 +154,23 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
         let args = match run {
             Run::Command(command) => self.config.command(command),
             Run::Script(script) => self.config.shell_command(script),
+            Run::Program { name, .. } => self.config.shell_command(&format!("{PROGRAMS_DIR}/{name}")),
         };
-        let visible = self.config.visible_args();
-        let config = &self.config.image.config;
-        let mut env: Vec<String> = visible.iter().chain(&config.env).cloned().collect();
-        let (cwd, user) = (self.config.working_dir().to_owned(), config.user.clone());
-        let key = Key::of("run").key(self.key).parts(&args).parts(&env).part(&cwd).part(&user).finish();
+        let programs = match run {
+            Run::Program { name, content } => vec![(name.clone(), content.clone())],
+            _ => Vec::new(),
+        };
+        let shown_args = self.config.shown_args();
+        let mut env = self.config.env().to_vec();
+        let (cwd, user) = (self.config.working_dir().to_owned(), self.config.image.config.user.clone());
+        let key = Key::of("run").key(self.key).parts(&args).parts(&env).part(&cwd).part(&user);
+        let key = key.parts(programs.iter().map(|(_, content)| content)).finish();
         env.extend(self.config.proxies(&self.outside));
         let shown = shown_command(run, &args);
-        let created_by = match visible.len() {
-            0 => format!("RUN {shown} # buildkit"),
-            n => format!("RUN |{n} {} {shown} # buildkit", visible.join(" ")),
+        let command = args.join(" ");
+        let created_by = match shown_args.len() {
+            0 => format!("RUN {command} # buildkit"),
+            n => format!("RUN |{n} {} {command} # buildkit", shown_args.join(" ")),
         };
         if self.take_cached(key, step, &created_by) {
             return Ok(());
@@ -182,6 +193,7 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
                 env: &env,
                 cwd: &cwd,
                 user: &user,
+                programs: &programs,
                 output: &output,
                 mounted: &notify,
             });
@@ -199,30 +211,33 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
         };
         self.layers.release();
         if code != 0 {
-            return Err(Problem::ExitCode { command: shown, code });
+            // Asked before what it wrote goes away.
+            let full = is_full(&upper).then_some(upper);
+            return Err(Problem::ExitCode { command: shown, code, full });
         }
         self.add_layer(staged, key, created_by);
         Ok(())
     }
 
     async fn workdir(&mut self, dir: &str, step: &Step) -> Result<(), Problem> {
-        let dir = self.config.expand(dir, &self.outside)?;
-        self.config.set_working_dir(&dir);
+        let given = self.config.expand(dir, &self.outside)?;
+        self.config.set_working_dir(&given);
         let dir = self.config.working_dir().to_owned();
-        let created_by = format!("WORKDIR {dir}");
-        let key = Key::of("workdir").key(self.key).part(&dir).finish();
+        let created_by = format!("WORKDIR {}", if given.starts_with('/') { &given } else { &dir });
+        let user = self.config.image.config.user.clone();
+        let key = Key::of("workdir").key(self.key).part(&dir).part(&user).finish();
         if self.take_cached(key, step, &created_by) {
             return Ok(());
         }
         let dirs = self.layers.dirs();
-        let exists = Dir::layers(dirs.clone()).resolve(Path::new(&dir), true)?;
-        if exists.node.is_some_and(|node| node.dir.is_some()) {
-            self.config.add_history(created_by, None, true);
-            return Ok(());
-        }
+        let owner = match owner::resolve(&user, &Dir::layers(dirs.clone())) {
+            // As in BuildKit; the first command that would run as that user fails.
+            Err(Problem::UnknownOwner { .. }) => None,
+            owner => Some(owner?),
+        };
         let staged = self.shared.store.stage().map_err(Problem::Store)?;
         let cancelled = self.shared.cancelled.flag();
-        let mut writer = Writer::new(staged.upper(), staged.work(), &dirs, None, None, &cancelled);
+        let mut writer = Writer::new(staged.upper(), staged.work(), &dirs, owner, None, &cancelled);
         writer.make_dir(Path::new(&dir))?;
         writer.finish()?;
         self.add_layer(staged, key, created_by);
@@ -232,15 +247,9 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
     async fn copy(&mut self, copy: &Copy, step: &Step, place: &Place) -> Result<(), Diagnostic> {
         let flag = |name| place.at(copy.flag_span(name).unwrap_or(place.span.clone()));
         let origin = self.origin(copy).await.map_err(|problem| flag("from").problem(problem))?;
-        let sources = self.expand_sources(copy).map_err(|problem| place.problem(problem))?;
-        let destination = self.config.expand(&copy.destination, &self.outside);
-        let destination = destination.map_err(|problem| place.problem(problem))?;
-        let owner = self.owner(copy).map_err(|problem| flag("chown").problem(problem))?;
-        let mode = self.mode(copy).map_err(|problem| flag("chmod").problem(problem))?;
-        let destination = Destination::new(&destination, self.config.working_dir());
-        let expanded = Expanded { sources, destination, owner, mode };
+        let expanded = self.expand_copy(copy, place)?;
         let (trees, digest) = self.gather(copy, &expanded, &origin, place).await?;
-        let created_by = created_by(copy);
+        let created_by = expanded.created_by.clone();
         let key = self.copy_key(copy, &expanded, digest);
         if self.take_cached(key, step, &created_by) {
             return Ok(());
@@ -250,7 +259,7 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
         let cancelled = self.shared.cancelled.flag();
         let add = copy.add;
         let written = blocking(move || {
-            let Expanded { destination, owner, mode, sources } = expanded;
+            let Expanded { destination, owner, mode, sources, .. } = expanded;
             let mut writer = Writer::new(staged.upper(), staged.work(), &dirs, owner, mode, &cancelled);
             for source in sources {
                 if let CopySource::Inline { name, content, .. } = source {
@@ -286,6 +295,27 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
         Ok(Origin { root: Dir::layers(dirs), shown: from.clone(), context: None })
     }
 
+    fn expand_copy(&self, copy: &Copy, place: &Place) -> Result<Expanded, Diagnostic> {
+        let flag = |name| place.at(copy.flag_span(name).unwrap_or(place.span.clone()));
+        let expand = |value: &Option<String>, name| {
+            let value = value.as_deref().map(|value| self.config.expand(value, &self.outside)).transpose();
+            value.map_err(|problem| flag(name).problem(problem))
+        };
+        let sources = self.expand_sources(copy).map_err(|problem| place.problem(problem))?;
+        let destination = self.config.expand(&copy.destination, &self.outside);
+        let destination = destination.map_err(|problem| place.problem(problem))?;
+        let (chown, chmod) = (expand(&copy.chown, "chown")?, expand(&copy.chmod, "chmod")?);
+        let root = || Dir::layers(self.layers.dirs());
+        let owner = chown.as_deref().map(|value| owner::resolve(value, &root())).transpose();
+        let owner = owner.map_err(|problem| flag("chown").problem(problem))?;
+        let mode = chmod.as_deref().map(parse_mode).transpose();
+        let mode = mode.map_err(|problem| flag("chmod").problem(problem))?;
+        let flags = [("chown", chown), ("chmod", chmod)];
+        let created_by = created_by(copy.keyword(), &flags, &sources, &destination);
+        let destination = Destination::new(&destination, self.config.working_dir());
+        Ok(Expanded { sources, destination, owner, mode, created_by })
+    }
+
     fn expand_sources(&self, copy: &Copy) -> Result<Vec<CopySource>, Problem> {
         let expand = |source: &CopySource| match source {
             CopySource::Path(path) => {
@@ -305,23 +335,6 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
             inline @ CopySource::Inline { .. } => Ok(inline.clone()),
         };
         copy.sources.iter().map(expand).collect()
-    }
-
-    fn owner(&self, copy: &Copy) -> Result<Option<engine_image::archive::Owner>, Problem> {
-        let Some(value) = &copy.chown else { return Ok(None) };
-        let value = self.config.expand(value, &self.outside)?;
-        owner::resolve(&value, &Dir::layers(self.layers.dirs())).map(Some)
-    }
-
-    fn mode(&self, copy: &Copy) -> Result<Option<u32>, Problem> {
-        let Some(value) = &copy.chmod else { return Ok(None) };
-        let value = self.config.expand(value, &self.outside)?;
-        match u32::from_str_radix(&value, 8) {
-            Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
-            _ => Err(Problem::Syntax(format!(
-                "invalid chmod parameter: {value:?}. it should be octal string and between 0 and 07777"
-            ))),
-        }
     }
 
     /// Finds the files and hashes them.
@@ -448,22 +461,43 @@ async fn blocking<T: Send + 'static>(
 fn shown_command(run: &Run, args: &[String]) -> String {
     match run {
         Run::Script(_) => format!("{} (here-document)", args[..args.len() - 1].join(" ")),
-        Run::Command(_) => args.join(" "),
+        Run::Command(_) | Run::Program { .. } => args.join(" "),
     }
 }
 
-fn created_by(copy: &Copy) -> String {
-    let mut shown = copy.keyword().to_owned();
-    for (flag, value) in [("chown", &copy.chown), ("chmod", &copy.chmod)] {
+fn created_by(
+    keyword: &str,
+    flags: &[(&str, Option<String>)],
+    sources: &[CopySource],
+    destination: &str,
+) -> String {
+    let mut shown = keyword.to_owned();
+    for (flag, value) in flags {
         if let Some(value) = value {
             shown.push_str(&format!(" --{flag}={value}"));
         }
     }
-    for source in &copy.sources {
+    for source in sources {
         match source {
             CopySource::Path(path) => shown.push_str(&format!(" {path}")),
             CopySource::Inline { name, .. } => shown.push_str(&format!(" <<{name}")),
         }
     }
-    format!("{shown} {} # buildkit", copy.destination)
+    format!("{shown} {destination} # buildkit")
+}
+
+/// Whether nothing more can be written where a directory lies; commands say so in words of their own, if at all.
+fn is_full(dir: &Path) -> bool {
+    rustix::fs::statvfs(dir).is_ok_and(|fs| {
+        fs.f_bavail.saturating_mul(fs.f_frsize) < FULL_BYTES || (fs.f_files > 0 && fs.f_favail == 0)
+    })
+}
+
+fn parse_mode(value: &str) -> Result<u32, Problem> {
+    match u32::from_str_radix(value, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err(Problem::Syntax(format!(
+            "invalid chmod parameter: {value:?}. it should be octal string and between 0 and 07777"
+        ))),
+    }
 }

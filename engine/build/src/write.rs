@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::cancel::Cancelled;
 use crate::error::Problem;
 use crate::gather::{Item, Origin, Tree};
-use crate::rootfs::{Dir, Node};
+use crate::rootfs::{Dir, Node, OPAQUE_XATTR};
 
 const NEW_DIRECTORY_MODE: u32 = 0o755;
 const NEW_FILE_MODE: u32 = 0o644;
@@ -30,13 +30,21 @@ pub(crate) struct Writer<'a> {
     work: PathBuf,
     /// The new layer above all others.
     view: Dir,
+    taking: Taking,
+    cancelled: &'a Cancelled,
+    /// The times of directories that nothing was added to since, set last because writing into one changes its own.
+    times: HashMap<PathBuf, Timestamps>,
+}
+
+/// How copies differ from what is copied.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taking {
     /// `--chown`; also the owner of directories that have to be created, as in BuildKit.
     owner: Option<Owner>,
     /// `--chmod`.
     mode: Option<u32>,
-    cancelled: &'a Cancelled,
-    /// The times of directories, set last because writing into a directory changes its own.
-    times: Vec<(PathBuf, Timestamps)>,
+    /// Directories and other files take each other's places.
+    replace: bool,
 }
 
 /// A destination as it stands in the instruction, made absolute.
@@ -70,15 +78,17 @@ impl<'a> Writer<'a> {
         cancelled: &'a Cancelled,
     ) -> Self {
         let parts = std::iter::once(upper.clone()).chain(layers.iter().cloned()).collect();
-        Self { upper, work, view: Dir::layers(parts), owner, mode, cancelled, times: Vec::new() }
+        let taking = Taking { owner, mode, replace: false };
+        Self { upper, work, view: Dir::layers(parts), taking, cancelled, times: HashMap::new() }
     }
 
-    /// Creates a directory with those above it.
+    /// Creates a directory with those above it; nothing if it exists.
     pub(crate) fn make_dir(&mut self, path: &Path) -> Result<(), Problem> {
         let resolved = self.view.resolve(path, true)?;
         match resolved.node {
             Some(node) if node.dir.is_none() => Err(mismatch("a directory", &resolved.path, &node)),
-            _ => self.ensure_dir(&resolved.path),
+            Some(_) => Ok(()),
+            None => self.ensure_dir(&resolved.path),
         }
     }
 
@@ -93,17 +103,14 @@ impl<'a> Writer<'a> {
         if let Some(node) = resolved.node.as_ref().filter(|node| node.dir.is_none()) {
             return Err(mismatch("a directory", &resolved.path, node));
         }
-        let exists = resolved.node.is_some();
-        let root = if exists || to.is_dir {
-            self.ensure_dir(&resolved.path)?;
-            resolved.path
-        } else {
-            self.ensure_parent(&resolved.path)?;
-            self.create_dir(&resolved.path)?;
-            self.take_over(origin, &tree.items[0].node, &resolved.path)?;
-            resolved.path
-        };
-        self.merge(origin, tree, &root)
+        // What is in the directory is copied; of itself only the time is, as in BuildKit.
+        self.ensure_dir(&resolved.path)?;
+        self.merge(origin, tree, &resolved.path)?;
+        // The root of a context or a stage is made anew by each build.
+        if !tree.is_root {
+            self.times.insert(self.in_upper(&resolved.path), times_of(&tree.items[0].node.meta));
+        }
+        Ok(())
     }
 
     /// Writes a file that stands in the Dockerfile itself.
@@ -118,11 +125,12 @@ impl<'a> Writer<'a> {
         let path = self.place_for_file(&target)?;
         let failed = |source| Problem::Io { action: "write", path: path.clone(), source };
         fs::write(&path, content).map_err(failed)?;
-        let owner = self.owner.unwrap_or_default();
-        set_owner_and_mode(&path, owner, self.mode.unwrap_or(NEW_FILE_MODE))
+        let owner = self.taking.owner.unwrap_or_default();
+        set_owner_and_mode(&path, owner, self.taking.mode.unwrap_or(NEW_FILE_MODE))
     }
 
-    /// Unpacks an archive into the destination directory; `false` if the file is none.
+    /// Unpacks an archive into the destination directory; `false` if the file is none. As with tar(1), what is in the
+    /// archive keeps its owners and modes and takes the place of whatever is there.
     pub(crate) fn unpack(&mut self, origin: &Origin, node: &Node, to: &Destination) -> Result<bool, Problem> {
         if !is_archive(origin.open(node)?) {
             return Ok(false);
@@ -130,19 +138,21 @@ impl<'a> Writer<'a> {
         let unpacked = self.work.join("unpacked");
         let failed = |source| Problem::Io { action: "create", path: unpacked.clone(), source };
         fs::create_dir(&unpacked).map_err(failed)?;
-        let options =
-            UnpackOptions { owner: self.owner, devices: true, rooted: true, ..UnpackOptions::default() };
+        let options = UnpackOptions { devices: true, rooted: true, ..UnpackOptions::default() };
         let failed = |source: UnpackError| Problem::Unpack { path: node.path.clone(), source };
         unpack(origin.open(node)?, &unpacked, &options).map_err(failed)?;
         self.make_dir(&to.path)?;
         let root = self.view.resolve(&to.path, true)?.path;
+        self.ensure_dir(&root)?;
         // What is unpacked is ours, owners and all, as if it came from a stage.
         let origin = Origin { root: Dir::plain(unpacked.clone()), shown: String::new(), context: None };
+        let taking = std::mem::replace(&mut self.taking, Taking { replace: true, ..Taking::default() });
         if let Some(trees) = origin.gather("/", self.cancelled)? {
             for tree in &trees {
                 self.merge(&origin, tree, &root)?;
             }
         }
+        self.taking = taking;
         fs::remove_dir_all(&unpacked).map_err(|source| Problem::Io {
             action: "remove",
             path: unpacked,
@@ -153,7 +163,7 @@ impl<'a> Writer<'a> {
 
     /// Ends the writing.
     pub(crate) fn finish(self) -> Result<(), Problem> {
-        self.times.into_iter().rev().try_for_each(|(path, times)| set_times(&path, times))
+        self.times.into_iter().try_for_each(|(path, times)| set_times(&path, times))
     }
 
     /// Where a single file goes: never in the place of a directory.
@@ -182,63 +192,69 @@ impl<'a> Writer<'a> {
     fn merge(&mut self, origin: &Origin, tree: &Tree, root: &Path) -> Result<(), Problem> {
         let below = self.view.resolve(root, false)?.node.and_then(|node| node.dir);
         // The directories from the root down to where the copy is, each with what exists there and its real path.
-        let mut stack: Vec<(&Path, Dir, PathBuf)> =
-            vec![(Path::new(""), below.unwrap_or_else(Dir::empty), root.to_owned())];
+        let mut stack = vec![(&tree.items[0], below.unwrap_or_else(Dir::empty), root.to_owned())];
         let mut links = HashMap::new();
-        for Item { relative, node } in tree.items.iter().skip(1) {
+        for item @ Item { relative, node } in tree.items.iter().skip(1) {
             self.cancelled.check()?;
-            while stack.last().is_some_and(|(dir, ..)| relative.parent() != Some(*dir)) {
-                stack.pop();
+            while let Some((dir, _, path)) =
+                stack.pop_if(|(dir, ..)| relative.parent() != Some(&*dir.relative))
+            {
+                self.times.insert(self.in_upper(&path), times_of(&dir.node.meta));
             }
             let (Some((_, here, path)), Some(name)) = (stack.last(), relative.file_name()) else { continue };
             let target = path.join(name);
             let existing = here.child(name)?;
             if node.meta.is_dir() {
-                let (dir, target) = self.merge_dir(origin, node, existing, target)?;
-                stack.push((relative, dir, target));
+                let dir = self.merge_dir(origin, node, existing, &target)?;
+                stack.push((item, dir, target));
             } else {
                 match existing {
-                    Some(existing) if existing.dir.is_some() => {
+                    Some(existing) if existing.dir.is_some() && !self.taking.replace => {
                         return Err(mismatch("a file", &target, &existing));
                     }
                     _ => self.put_file(origin, node, &target, &mut links)?,
                 }
             }
         }
+        for (dir, _, path) in stack.into_iter().skip(1) {
+            self.times.insert(self.in_upper(&path), times_of(&dir.node.meta));
+        }
         Ok(())
     }
 
-    /// Makes a directory of the source at `target`; gives what was there before, and where it really is.
+    /// Makes a directory of the source at `target`; gives what was there before.
     fn merge_dir(
         &mut self,
         origin: &Origin,
         node: &Node,
         existing: Option<Node>,
-        target: PathBuf,
-    ) -> Result<(Dir, PathBuf), Problem> {
-        match existing {
-            None => {
-                self.create_dir(&target)?;
-                self.take_over(origin, node, &target)?;
-                Ok((Dir::empty(), target))
-            }
+        target: &Path,
+    ) -> Result<Dir, Problem> {
+        let below = match existing {
             Some(Node { dir: Some(dir), .. }) => {
-                self.ensure_dir(&target)?;
-                self.take_over(origin, node, &target)?;
-                Ok((dir, target))
+                self.ensure_dir(target)?;
+                dir
             }
-            Some(existing) => {
-                // /lib is a link to /usr/lib in most images; what is copied over it belongs behind it.
-                let resolved = self.view.resolve(&target, true)?;
-                match resolved.node {
-                    Some(Node { dir: Some(dir), .. }) => {
-                        self.ensure_dir(&resolved.path)?;
-                        Ok((dir, resolved.path))
-                    }
-                    _ => Err(mismatch("a directory", &target, &existing)),
+            // Not even a link to a directory is followed.
+            Some(existing) if !self.taking.replace => {
+                return Err(mismatch("a directory", target, &existing));
+            }
+            existing => {
+                let replaced = existing.is_some();
+                if replaced {
+                    self.place_for_file(target)?;
                 }
+                self.adds_to_parent_of(target);
+                self.create_dir(target)?;
+                if replaced {
+                    // What was hidden below stays hidden.
+                    set_xattr(&self.in_upper(target), OsStr::new(OPAQUE_XATTR), b"y")?;
+                }
+                Dir::empty()
             }
-        }
+        };
+        self.take_over(origin, node, target)?;
+        Ok(below)
     }
 
     /// Copies anything but a directory; `links` knows under which path a file with several names was written.
@@ -275,14 +291,25 @@ impl<'a> Writer<'a> {
     /// The path in the upper directory for a new file, with nothing at it any more.
     fn place_for_file(&mut self, target: &Path) -> Result<PathBuf, Problem> {
         self.ensure_parent(target)?;
+        self.adds_to_parent_of(target);
         let path = self.in_upper(target);
-        match fs::remove_file(&path) {
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path),
+            _ => fs::remove_file(&path),
+        };
+        match removed {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => {
                 other.map_err(|source| Problem::Io { action: "replace", path: path.clone(), source })?;
             }
         }
         Ok(path)
+    }
+
+    /// A directory that something is added to has a new time then.
+    fn adds_to_parent_of(&mut self, path: &Path) {
+        let parent = self.in_upper(path.parent().unwrap_or(path));
+        self.times.remove(&parent);
     }
 
     fn ensure_parent(&mut self, path: &Path) -> Result<(), Problem> {
@@ -302,8 +329,9 @@ impl<'a> Writer<'a> {
                 self.copy_up(&node, path)
             }
             None => {
+                self.adds_to_parent_of(path);
                 self.create_dir(path)?;
-                let owner = self.owner.unwrap_or_default();
+                let owner = self.taking.owner.unwrap_or_default();
                 set_owner_and_mode(&self.in_upper(path), owner, NEW_DIRECTORY_MODE)
             }
         }
@@ -325,20 +353,20 @@ impl<'a> Writer<'a> {
         }
         let meta = &below.meta;
         set_owner_and_mode(&upper, Owner { uid: meta.uid(), gid: meta.gid() }, meta.mode() & 0o7777)?;
-        self.times.push((upper, times_of(meta)));
+        self.times.insert(upper, times_of(meta));
         Ok(())
     }
 
-    /// Gives a copy its owner, mode, attributes and time.
+    /// Gives a copy its owner, mode, attributes and, unless it is a directory, its time.
     fn take_over(&mut self, origin: &Origin, node: &Node, target: &Path) -> Result<(), Problem> {
         let path = self.in_upper(target);
         let meta = &node.meta;
         let kept = || origin.keeps_owners().then(|| Owner { uid: meta.uid(), gid: meta.gid() });
-        let owner = self.owner.or_else(kept).unwrap_or_default();
+        let owner = self.taking.owner.or_else(kept).unwrap_or_default();
         if meta.is_symlink() {
             chown(&path, owner)?;
         } else {
-            set_owner_and_mode(&path, owner, self.mode.unwrap_or(meta.mode() & 0o7777))?;
+            set_owner_and_mode(&path, owner, self.taking.mode.unwrap_or(meta.mode() & 0o7777))?;
             if origin.keeps_owners() {
                 // After the owner: chown removes file capabilities.
                 for (name, value) in portable_xattrs(&node.path)? {
@@ -346,12 +374,7 @@ impl<'a> Writer<'a> {
                 }
             }
         }
-        if meta.is_dir() {
-            self.times.push((path, times_of(meta)));
-            Ok(())
-        } else {
-            set_times(&path, times_of(meta))
-        }
+        if meta.is_dir() { Ok(()) } else { set_times(&path, times_of(meta)) }
     }
 
     fn in_upper(&self, path: &Path) -> PathBuf {

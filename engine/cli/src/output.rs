@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 /// Prints an error with its causes and gives the exit code that stands for it.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "engine: {error:#}");
+    let remedy = engine::remedy(error.as_ref()).map(|remedy| format!(": {remedy}")).unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "engine: {error:#}{remedy}");
     let code = error.downcast_ref::<engine::Error>().map_or(1, engine::Error::exit_code);
     exit(code)
 }

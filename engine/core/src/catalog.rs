@@ -56,7 +56,7 @@ impl Catalog {
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let failed = |source| Error::Catalog { path: path.clone(), source };
+        let failed = |source| Error::catalog(&path, source);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .connect_with(options)
@@ -294,7 +294,7 @@ impl Catalog {
     }
 
     fn failed(&self, source: sqlx::Error) -> Error {
-        Error::Catalog { path: self.path.clone(), source }
+        Error::catalog(&self.path, source)
     }
 }
 

@@ -9,7 +9,7 @@ use engine_types::{ContainerId, NetworkId, Paths, SessionId};
 use sha2::{Digest as _, Sha256};
 
 use crate::catalog::Catalog;
-use crate::error::{At, Error, check_host};
+use crate::error::{At, Error, check_host, check_root};
 use crate::network::Switches;
 
 /// The container engine over one root directory. Cheap to clone.
@@ -31,6 +31,8 @@ impl Engine {
     /// Opens the engine with this root, making it if absent, and takes down what dead processes left behind.
     pub async fn open(paths: Paths) -> Result<Self, Error> {
         check_host(&paths)?;
+        fs::create_dir_all(&paths.root).at(&paths.root)?;
+        check_root(&paths.root)?;
         for dir in [paths.root.join("containers"), paths.root.join("volumes"), paths.root.join("sessions")]
             .into_iter()
             .chain(["containers", "networks", "sessions"].map(|name| paths.run.join(name)))

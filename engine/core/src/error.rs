@@ -6,7 +6,7 @@ use engine_network::{
     AttachError, BridgeError, FirewallError, FreeSubnetError, NetlinkError, RemoveBridgeError,
 };
 use engine_runtime::{ClientError, LaunchError, StateError};
-use engine_types::{ErrorKind, ImageId, Paths};
+use engine_types::{ErrorKind, FULL_DISK_REMEDY, ImageId, Paths};
 
 /// Why the engine could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,15 @@ pub enum Error {
         feature: &'static str,
         /// What to do.
         remedy: &'static str,
+    },
+    /// Overlayfs does not take a directory of another overlayfs to write to.
+    #[error(
+        "{root} lies on overlayfs, on which containers cannot write: keep everything on another file system with \
+         LIGHTER_ROOT, or, in a container, on a volume"
+    )]
+    RootOnOverlay {
+        /// The engine's root.
+        root: PathBuf,
     },
     /// No container has this id or name.
     #[error("no such container: {0}")]
@@ -105,6 +114,14 @@ pub enum Error {
         /// Why.
         source: sqlx::Error,
     },
+    /// The disk of the catalog is full.
+    #[error("the catalog {path}: no space left on device")]
+    CatalogFull {
+        /// Its file.
+        path: PathBuf,
+        /// SQLite's words for it.
+        source: sqlx::Error,
+    },
     /// A row of the catalog is not what this version writes.
     #[error("the catalog has a damaged entry for {0}")]
     Damaged(String),
@@ -123,7 +140,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotRoot => ErrorKind::Forbidden,
-            Self::MissingFeature { .. } => ErrorKind::Unsupported,
+            Self::MissingFeature { .. } | Self::RootOnOverlay { .. } => ErrorKind::Unsupported,
             Self::NoSuchContainer(_) | Self::NoSuchNetwork(_) => ErrorKind::NotFound,
             Self::ImageInUse { .. } | Self::SeveralNames(_) => ErrorKind::Conflict,
             Self::NameInUse { .. } | Self::Running(_) | Self::NotRunning(_) => ErrorKind::Conflict,
@@ -139,13 +156,50 @@ impl Error {
             Self::Attach(e) => e.kind(),
             Self::Netlink(e) => e.kind(),
             Self::Subnet(e) => e.kind(),
-            Self::State(_) | Self::Catalog { .. } | Self::Damaged(_) | Self::Io { .. } => ErrorKind::Internal,
+            Self::State(_) | Self::Catalog { .. } | Self::CatalogFull { .. } => ErrorKind::Internal,
+            Self::Damaged(_) | Self::Io { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// A failure of the catalog at `path`.
+    pub(crate) fn catalog(path: &Path, source: sqlx::Error) -> Self {
+        let path = path.to_owned();
+        if is_full_catalog(&source) {
+            Self::CatalogFull { path, source }
+        } else {
+            Self::Catalog { path, source }
         }
     }
 
     /// The exit code of a command that failed so, as Docker's.
     pub fn exit_code(&self) -> i32 {
         if let Self::Launch(e) = self { e.exit_code() } else { 125 }
+    }
+}
+
+/// What to do about an error that has its cause on the machine, if that is known: to be said after it.
+pub fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    std::iter::successors(Some(error), |error| error.source()).any(is_full_disk).then_some(FULL_DISK_REMEDY)
+}
+
+fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    let full =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    error.downcast_ref().is_some_and(full) || error.downcast_ref().is_some_and(is_full_catalog)
+}
+
+/// SQLite's result codes FULL and IOERR_SHMSIZE, of which the second means that the index of its log found no room
+/// (<https://www.sqlite.org/rescode.html>).
+fn is_full_catalog(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| matches!(code.as_ref(), "13" | "4874"))
+        }
+        sqlx::Error::Migrate(error) => {
+            matches!(&**error, sqlx::migrate::MigrateError::Execute(e) if is_full_catalog(e))
+                || matches!(&**error, sqlx::migrate::MigrateError::ExecuteMigration(e, _) if is_full_catalog(e))
+        }
+        _ => false,
     }
 }
 
@@ -158,6 +212,17 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     fn at(self, path: impl AsRef<Path>) -> Result<T, Error> {
         self.map_err(|e| Error::Io { path: path.as_ref().to_owned(), source: e.into() })
     }
+}
+
+/// Fails unless the engine's root lies where containers can write.
+pub(crate) fn check_root(root: &Path) -> Result<(), Error> {
+    // include/uapi/linux/magic.h, OVERLAYFS_SUPER_MAGIC
+    const OVERLAYFS: u64 = 0x794c_7630;
+    let found = rustix::fs::statfs(root).at(root)?;
+    if found.f_type as u64 == OVERLAYFS {
+        return Err(Error::RootOnOverlay { root: root.to_owned() });
+    }
+    Ok(())
 }
 
 /// Fails unless this process and kernel can run containers at all.

@@ -24,16 +24,30 @@ impl Engine {
         let own = name.parse::<Reference>().ok().filter(|reference| references.contains(reference));
         let untagged = match own {
             Some(reference) => vec![reference],
-            None if references.len() > 1 => return Err(Error::SeveralNames(image.id)),
+            None if references.iter().filter(|reference| reference.digest().is_none()).count() > 1 => {
+                return Err(Error::SeveralNames(image.id));
+            }
             None => references.clone(),
         };
-        let last = untagged.len() == references.len();
+        // What the image was pulled by goes with the last tag of its repository.
+        let goes = |reference: &Reference| {
+            let same = |other: &Reference| other.familiar_name() == reference.familiar_name();
+            let others = references.iter().filter(|other| same(other) && other.digest().is_none());
+            let tags_go = others.into_iter().all(|other| untagged.contains(other));
+            untagged.contains(reference)
+                || (reference.digest().is_some() && untagged.iter().any(same) && tags_go)
+        };
+        let last = references.iter().all(goes);
         let containers = self.containers().await?;
         if let Some(container) = containers.iter().find(|c| last && c.config.image == image.id) {
             return Err(Error::ImageInUse { image: image.id, container: container.name.clone() });
         }
         for reference in &untagged {
-            self.images().untag(reference)?;
+            match self.images().untag(reference) {
+                // It went with the last tag of its repository.
+                Err(e) if e.kind() == ErrorKind::NotFound && reference.digest().is_some() => {}
+                other => drop(other?),
+            }
         }
         if !last {
             return Ok(RemovedImage { untagged, deleted: None });

@@ -33,7 +33,7 @@ mod volume;
 
 pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 pub use engine::Engine;
-pub use error::Error;
+pub use error::{Error, remedy};
 pub use images::RemovedImage;
 pub use network::{Network, NetworkConfig};
 pub use process::Process;

@@ -19,10 +19,11 @@ use crate::session::remove_dir;
 /// The network of containers that ask for none in particular, and of builds.
 const DEFAULT_NAME: &str = "bridge";
 /// Where the short-lived networks of sessions are: many small ones, at the far end of Docker's own range, so that a
-/// busy CI machine runs out of neither.
-const SESSION_POOLS: [SubnetPool; 2] = [
+/// busy CI machine runs out of neither; and, where Docker's networks have got that far, out of it.
+const SESSION_POOLS: [SubnetPool; 3] = [
     SubnetPool { base: Ipv4Net::new_assert(Ipv4Addr::new(172, 30, 0, 0), 16), size: 26 },
     SubnetPool { base: Ipv4Net::new_assert(Ipv4Addr::new(172, 31, 0, 0), 16), size: 26 },
+    SubnetPool { base: Ipv4Net::new_assert(Ipv4Addr::new(10, 214, 0, 0), 15), size: 26 },
 ];
 /// How often a name or subnet that another process takes at the same moment is tried anew.
 const ATTEMPTS: u32 = 64;
@@ -162,9 +163,12 @@ impl Engine {
 
     /// Makes a network on a subnet that nothing on this machine uses. Its bridge is made with its first container.
     pub async fn create_network(&self, config: NetworkConfig) -> Result<Network, Error> {
-        let id = NetworkId::from_random(random()?);
-        let pools: &'static [SubnetPool] =
-            if config.session.is_some() { &SESSION_POOLS } else { &DEFAULT_POOLS };
+        let bytes = random()?;
+        let id = NetworkId::from_random(bytes);
+        let (pools, start): (&'static [SubnetPool], _) = match config.session {
+            Some(_) => (&SESSION_POOLS, usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]))),
+            None => (&DEFAULT_POOLS, 0),
+        };
         let mut result = Ok(());
         for _ in 0..ATTEMPTS {
             let taken = self.catalog().networks().await?;
@@ -180,7 +184,7 @@ impl Engine {
                     .iter()
                     .filter_map(|server| if let IpAddr::V4(v4) = server { Some(*v4) } else { None })
                     .collect();
-                engine.driver().free_subnet(pools, &subnets, &resolvers)
+                engine.driver().free_subnet(pools, &subnets, &resolvers, start)
             })
             .await?;
             let row = NetworkRow {

@@ -3,13 +3,17 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
-use engine_build::{BuildError, BuildEvent, BuildRequest, Built, RunStep, Sandbox, SandboxError, Stream};
+use engine_build::{
+    BuildError, BuildEvent, BuildRequest, Built, PROGRAMS_DIR, RunStep, Sandbox, SandboxError, Stream,
+};
 use engine_image::{Image, PullEvent, PullOptions};
 use engine_runtime::StdStreams;
 use engine_runtime::spec::{
-    DnsConfig, Namespaces, Process as ProcessSpec, Resources, Rootfs, Security, Spec,
+    DnsConfig, Mount, MountSource, Namespaces, Process as ProcessSpec, Propagation, Resources, Rootfs,
+    Security, Spec,
 };
 use engine_types::{ContainerId, ErrorKind, Reference, SessionId};
 use tokio::net::unix::pipe;
@@ -123,7 +127,11 @@ impl BuildSandbox<'_> {
             fs::create_dir_all(dir).at(dir)?;
         }
         let resolv_conf = engine.resolv_conf()?;
-        let mounts = engine.etc_files(&state_dir, &config, "buildkitsandbox", None, &resolv_conf, true)?;
+        let mut mounts =
+            engine.etc_files(&state_dir, &config, "buildkitsandbox", None, &resolv_conf, true)?;
+        for (name, content) in step.programs {
+            mounts.push(program(&state_dir.join("programs"), name, content)?);
+        }
         // Overlayfs wants one directory below; an image made from scratch has none.
         let layers = if step.layers.is_empty() { vec![empty] } else { step.layers.to_vec() };
         Ok(Spec {
@@ -160,6 +168,17 @@ impl BuildSandbox<'_> {
             run_dir,
         })
     }
+}
+
+/// Writes a program of the build where it is mounted from.
+fn program(dir: &Path, name: &str, content: &str) -> Result<Mount, Error> {
+    let path = dir.join(name);
+    fs::create_dir_all(dir).at(dir)?;
+    fs::write(&path, content).at(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).at(&path)?;
+    let target = Path::new(PROGRAMS_DIR).join(name);
+    let source = MountSource::Bind { source: path, recursive: false, propagation: Propagation::Private };
+    Ok(Mount { target, source, read_only: true })
 }
 
 fn output_pipe() -> io::Result<(OwnedFd, pipe::Receiver)> {

@@ -52,10 +52,21 @@ impl Engine {
                 break lock;
             }
         };
+        match self.record_session(id).await {
+            Ok(dir) => Ok(Session { id, dir, lock_path, _lock: lock }),
+            Err(error) => {
+                // A row, if there is one, is found by the next sweep; nobody would tell of this file until then.
+                _ = remove_file(&lock_path);
+                Err(error)
+            }
+        }
+    }
+
+    async fn record_session(&self, id: SessionId) -> Result<PathBuf, Error> {
         self.catalog().insert_session(id).await?;
         let dir = self.session_dir(id);
         fs::create_dir_all(&dir).at(&dir)?;
-        Ok(Session { id, dir, lock_path, _lock: lock })
+        Ok(dir)
     }
 
     /// Takes down everything that is left of a session, and the session.

@@ -57,26 +57,31 @@ impl FreeSubnetError {
 
 impl NetworkDriver {
     /// Picks the first subnet of the pools that overlaps neither `networks` nor anything that the host reaches
-    /// by a route, an address of its own, or as one of its `resolvers`.
+    /// by a route, an address of its own, or as one of its `resolvers`. Each pool is gone through in a circle from its
+    /// subnet number `start`: who picks at the same time on another root should not begin with the same.
     pub fn free_subnet(
         &self,
         pools: &[SubnetPool],
         networks: &[Ipv4Net],
         resolvers: &[Ipv4Addr],
+        start: usize,
     ) -> Result<Ipv4Net, FreeSubnetError> {
         let mut taken = host_subnets(&mut Connection::open()?)?;
         taken.extend_from_slice(networks);
         taken.extend(resolvers.iter().copied().map(Ipv4Net::from));
-        first_free(pools, &taken).ok_or(FreeSubnetError::Exhausted)
+        first_free(pools, &taken, start).ok_or(FreeSubnetError::Exhausted)
     }
 }
 
-fn first_free(pools: &[SubnetPool], taken: &[Ipv4Net]) -> Option<Ipv4Net> {
+fn first_free(pools: &[SubnetPool], taken: &[Ipv4Net], start: usize) -> Option<Ipv4Net> {
     pools
         .iter()
         // A pool whose subnets would be longer than itself has none.
         .filter_map(|pool| pool.base.subnets(pool.size).ok())
-        .flatten()
+        .flat_map(|subnets| {
+            let all: Vec<Ipv4Net> = subnets.collect();
+            (0..all.len()).map(move |n| all[(start + n) % all.len()])
+        })
         .find(|subnet| !taken.iter().any(|other| subnet.contains(other) || other.contains(subnet)))
 }
 
@@ -129,7 +134,7 @@ mod tests {
     #[track_caller]
     fn check(taken: &[&str], expected: Option<&str>) {
         let taken: Vec<_> = taken.iter().copied().map(net).collect();
-        assert_eq!(first_free(&DEFAULT_POOLS, &taken), expected.map(net));
+        assert_eq!(first_free(&DEFAULT_POOLS, &taken, 0), expected.map(net));
     }
 
     #[test]
@@ -142,9 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn goes_through_a_pool_in_a_circle() {
+        let pool = [SubnetPool { base: net("172.30.0.0/16"), size: 18 }];
+        let taken = [net("172.30.128.0/18"), net("172.30.192.0/24")];
+        assert_eq!(first_free(&pool, &taken, 6), Some(net("172.30.0.0/18")));
+    }
+
+    #[test]
     fn finds_none_where_everything_is_taken() {
         check(&["172.16.0.0/12", "192.168.0.0/16"], None);
-        assert_eq!(first_free(&[SubnetPool { base: net("10.0.0.0/16"), size: 8 }], &[]), None);
+        assert_eq!(first_free(&[SubnetPool { base: net("10.0.0.0/16"), size: 8 }], &[], 0), None);
     }
 
     #[test]

@@ -4,15 +4,17 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use engine_types::ErrorKind;
+use engine_types::{ErrorKind, FULL_DISK_REMEDY};
 use serde::{Deserialize, Serialize};
+
+use crate::state::StateError;
 
 /// A failed step on the way from a spec to a running process. Crosses from the container to its supervisor and on to
 /// the launcher, so it holds plain data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum SetupError {
     /// A system call failed.
-    #[error("{step}{}: {}", At(path.as_deref()), io::Error::from_raw_os_error(*errno))]
+    #[error("{step}{}: {}", At(path.as_deref()), Cause(*errno))]
     Step {
         /// What was being done.
         step: Step,
@@ -80,6 +82,34 @@ impl fmt::Display for At<'_> {
     }
 }
 
+/// A number has no cause that could be asked later what to do about it.
+struct Cause(i32);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = io::Error::from_raw_os_error(self.0);
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                write!(f, "{error}: {FULL_DISK_REMEDY}")
+            }
+            _ => write!(f, "{error}"),
+        }
+    }
+}
+
+impl From<StateError> for SetupError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Io { path, source } => Self::Step {
+                step: Step::State,
+                path: Some(path),
+                errno: source.raw_os_error().unwrap_or_default(),
+            },
+            error @ StateError::Format { .. } => Self::Invalid(error.to_string()),
+        }
+    }
+}
+
 /// A step of the set-up, each with its own text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each variant's text is its documentation")]
@@ -127,6 +157,7 @@ pub enum Step {
     Log,
     Dns,
     Control,
+    State,
 }
 
 impl fmt::Display for Step {
@@ -175,6 +206,7 @@ impl fmt::Display for Step {
             Self::Log => "open the log",
             Self::Dns => "listen for DNS queries",
             Self::Control => "talk to the supervisor",
+            Self::State => "write the state",
         })
     }
 }

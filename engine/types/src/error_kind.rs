@@ -1,3 +1,7 @@
+/// What to do about a disk that is full: said after an error that names the path.
+pub const FULL_DISK_REMEDY: &str =
+    "free space on that disk, or keep everything on a larger one with LIGHTER_ROOT";
+
 /// What an error means to the caller, whatever caused it.
 ///
 /// Each error type of the engine has a `kind()` method; one place (the HTTP API, a binary's `main`) turns the

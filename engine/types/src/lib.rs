@@ -9,7 +9,7 @@ mod paths;
 mod reference;
 
 pub use digest::{Digest, ParseDigestError};
-pub use error_kind::ErrorKind;
+pub use error_kind::{ErrorKind, FULL_DISK_REMEDY};
 pub use id::{ContainerId, ExecId, ImageId, NetworkId, ParseIdError, SessionId};
 pub use paths::Paths;
 pub use reference::{ParseReferenceError, Reference};

@@ -54,7 +54,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Dockerfile, Diagnostic> {
         match (parsed, file.stages.last_mut()) {
             (syntax::Instruction::From(from), _) => {
                 let stage = lowering.stage(&from)?;
-                check_stage_name(&file.stages, &stage)?;
+                check_stage_name(&stage)?;
                 file.stages.push(stage);
             }
             (syntax::Instruction::Arg(arg), None) => {
@@ -124,12 +124,16 @@ fn crate_error(whole: &Place, error: &syntax::Error) -> Diagnostic {
     }
     let problem = match &*message {
         "expected FROM" => format!("no build stage in current context: {word} stands before the first FROM"),
+        "expected JSON array" => {
+            format!("{} requires the arguments to be in JSON form", word.to_uppercase())
+        }
+        "ONBUILD ONBUILD is not allowed" => "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
         _ => message,
     };
     whole.at(start..start + line.trim().len()).problem(Problem::Syntax(problem))
 }
 
-fn check_stage_name(stages: &[Stage], stage: &Stage) -> Result<(), Diagnostic> {
+fn check_stage_name(stage: &Stage) -> Result<(), Diagnostic> {
     let Some(name) = &stage.name else { return Ok(()) };
     let valid = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
@@ -137,10 +141,6 @@ fn check_stage_name(stages: &[Stage], stage: &Stage) -> Result<(), Diagnostic> {
         let message = format!(
             "invalid name for build stage: {name:?}, name can't start with a number or contain symbols"
         );
-        return Err(stage.place.problem(Problem::Syntax(message)));
-    }
-    if stages.iter().any(|other| other.name.as_ref() == Some(name)) {
-        let message = format!("duplicate stage name {name:?}");
         return Err(stage.place.problem(Problem::Syntax(message)));
     }
     Ok(())
@@ -232,9 +232,14 @@ impl Lowering<'_> {
         };
         let alone = line.starts_with("<<") && !line.contains(char::is_whitespace);
         match &docs.content {
-            Some(content) if alone && content.starts_with("#!") => Err(place.problem(Problem::Unsupported(
-                "RUN with a here-document that names its own interpreter (#!)".to_owned(),
-            ))),
+            Some(content) if alone && content.starts_with("#!") => {
+                let name = docs.words.concat();
+                if name.contains('/') {
+                    let message = format!("a here-document cannot be a program of the name {name:?}");
+                    return Err(place.problem(Problem::Syntax(message)));
+                }
+                Ok(Run::Program { name, content: content.clone() })
+            }
             Some(content) if alone => Ok(Run::Script(content.clone())),
             _ => {
                 let bodies = &self.source.text[docs.bodies.clone()];

@@ -72,6 +72,11 @@ pub(crate) enum Run {
     Command(Command),
     /// A here-document that stands alone: a script for the shell.
     Script(String),
+    /// A here-document that stands alone and names its own interpreter (`#!`): a program.
+    Program {
+        name: String,
+        content: String,
+    },
 }
 
 /// Shell or exec form.

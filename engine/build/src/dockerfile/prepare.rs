@@ -1,5 +1,5 @@
 //! What `parse-dockerfile` 0.1.9 cannot read is masked before it looks, byte for byte, so that its positions stay
-//! true: here-documents of `RUN` that do not stand first or alone, and `ENTRYPOINT []`.
+//! true: here-documents of `RUN` that do not stand first or alone, `ENTRYPOINT []`, and `--` after flags.
 
 use std::ops::Range;
 
@@ -58,7 +58,11 @@ pub(super) fn prepare(text: &str) -> Result<Prepared, Unclosed> {
             let at = first.start + line.len() - trimmed.len();
             prepared.text.replace_range(at..at + keyword.len(), "CMD       ");
             prepared.empty_entrypoints.push(at);
-        } else if let Some(run) = may_have_here_docs(keyword, rest) {
+        } else if let Some(dashes) = end_of_flags(rest) {
+            let at = instruction.end - rest.len() + dashes;
+            prepared.text.replace_range(at..at + 2, "  ");
+        }
+        if let Some(run) = may_have_here_docs(keyword, rest) {
             next = here_docs(text, &lines, next, instruction, run, &mut prepared)?;
         }
     }
@@ -210,6 +214,19 @@ fn is_exec_form(rest: &str) -> bool {
 
 fn is_empty_list(rest: &str) -> bool {
     serde_json::from_str::<Vec<String>>(rest.trim()).is_ok_and(|list| list.is_empty())
+}
+
+/// Where `--` stands alone, after which nothing is a flag.
+fn end_of_flags(rest: &str) -> Option<usize> {
+    let mut at = 0;
+    while rest[at..].starts_with("--") {
+        let length = rest[at..].find(char::is_whitespace)?;
+        if length == 2 {
+            return Some(at);
+        }
+        at += length + rest[at + length..].len() - rest[at + length..].trim_start().len();
+    }
+    None
 }
 
 fn keyword_and_rest(instruction: &str) -> (&str, &str) {

@@ -131,7 +131,7 @@ async fn a_created_working_directory_is_cached() {
     let second = world.build("FROM base\nWORKDIR /new/dir\n").await;
     assert_eq!((second.cached, second.image.id), (1, first.image.id));
     let existing = world.build("FROM base\nWORKDIR /srv\n").await;
-    assert_eq!(existing.image.layers.len(), 1, "nothing to create, no layer");
+    assert_eq!(existing.image.layers.len(), 2, "nothing to create, an empty layer, as with Docker");
 }
 
 #[tokio::test]
@@ -147,4 +147,14 @@ async fn a_layer_that_exists_already_stays_while_it_is_mounted() {
     fs::remove_dir_all(&steps).unwrap();
     world.build(text).await;
     assert_eq!(world.ran(), ["settled /a.txt"]);
+}
+
+#[tokio::test]
+async fn the_text_of_a_program_decides() {
+    let world = World::new();
+    let text = |line: &str| format!("FROM base\nRUN <<P\n#!/bin/awk -f\n{line}\nP\n");
+    world.build(&text("one")).await;
+    assert_eq!(world.ran(), ["/dev/pipes/P"]);
+    assert_eq!(world.build(&text("one")).await.cached, 1);
+    assert_eq!(world.build(&text("two")).await.cached, 0);
 }

@@ -24,6 +24,12 @@ pub(crate) struct Args {
     /// A value for ARG (NAME=value).
     #[arg(long, value_name = "NAME=VALUE")]
     build_arg: Vec<String>,
+    /// A label for the image (NAME=value).
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// Ask registries for newer base images even when some are here.
+    #[arg(long)]
+    pull: bool,
     /// Run every step anew.
     #[arg(long)]
     no_cache: bool,
@@ -50,14 +56,19 @@ async fn build(engine: &Engine, args: &Args, session: &Session) -> anyhow::Resul
         };
         values.insert(name, value);
     }
+    let label = |label: &String| {
+        let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        (name.to_owned(), value.to_owned())
+    };
     let request = BuildRequest {
         context: args.context.clone(),
         dockerfile: args.file.clone(),
         target: args.target.clone(),
         args: values,
+        labels: args.label.iter().map(label).collect(),
+        pull: args.pull,
         no_cache: args.no_cache,
         cache_dir: engine.build_cache(),
-        ..BuildRequest::default()
     };
     let network = engine.default_network().await?;
     let pull = PullOptions::default();

@@ -59,8 +59,13 @@ pub enum StoreError {
     #[error("layer {0} is not in the store")]
     NoSuchLayer(Digest),
     /// A layer could not be unpacked.
-    #[error("failed to unpack a layer")]
-    Unpack(#[source] UnpackError),
+    #[error("failed to unpack a layer into {path:?}")]
+    Unpack {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: UnpackError,
+    },
     /// A layer could not be made into an archive.
     #[error("failed to archive a layer")]
     Pack(#[source] PackError),
@@ -74,7 +79,7 @@ impl StoreError {
             Self::Io { .. } => ErrorKind::Internal,
             Self::Record { .. } | Self::Config { .. } | Self::Digest { .. } => ErrorKind::Corrupt,
             Self::LayerCount { .. } | Self::NoSuchLayer(_) => ErrorKind::Corrupt,
-            Self::Unpack(e) => e.kind(),
+            Self::Unpack { source, .. } => source.kind(),
             Self::Pack(e) => e.kind(),
         }
     }

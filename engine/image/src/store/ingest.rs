@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use engine_types::Digest;
@@ -71,7 +72,7 @@ impl ImageStore {
         let upper = staged.upper();
         let directory = File::open(&upper).map_err(at("open", &upper))?;
         let blob_file = if keep { Some(StagedFile::create(self.root())?) } else { None };
-        let mut tee = Tee { source: Hashing::new(source), copy: blob_file };
+        let mut tee = Tee { source: Hashing::new(source), copy: blob_file, failed: None };
         let options = UnpackOptions::layer(self.0.limits);
         let (sender, receiver) = sync_channel(PIECES_WAITING);
         let (unpacked, read) = std::thread::scope(|scope| {
@@ -82,11 +83,12 @@ impl ImageStore {
             let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (unpacked, read)
         });
-        let (unpacked, (compression, diff, diff_bytes, plain)) = match (unpacked, read) {
-            (Ok(unpacked), Ok(read)) => (unpacked, read),
-            (Err(error), _) => return Err(broken(error, &mut tee, expected.blob)),
-            (Ok(_), Err(error)) => return Err(error),
-        };
+        // What stopped the reading is why the unpacking found no end.
+        if let Some(error) = tee.failed.take() {
+            return Err(error);
+        }
+        let (compression, diff, diff_bytes, plain) = read?;
+        let unpacked = unpacked.map_err(|error| broken(error, &upper, &mut tee, expected.blob))?;
         let mut source = Source {
             compression,
             diff,
@@ -216,9 +218,14 @@ fn verify(what: &'static str, expected: Option<Digest>, actual: Digest) -> Resul
 }
 
 /// The reason an archive could not be unpacked: a wrong digest, if it has one, explains all else.
-fn broken<R: Read>(error: UnpackError, tee: &mut Tee<R>, expected: Option<Digest>) -> StoreError {
-    let damaged = matches!(&error, UnpackError::Malformed { .. } | UnpackError::Truncated { .. })
-        || matches!(&error, UnpackError::Read(e) if e.kind() != io::ErrorKind::Other);
+fn broken<R: Read>(
+    source: UnpackError,
+    path: &Path,
+    tee: &mut Tee<R>,
+    expected: Option<Digest>,
+) -> StoreError {
+    let damaged = matches!(&source, UnpackError::Malformed { .. } | UnpackError::Truncated { .. })
+        || matches!(&source, UnpackError::Read(e) if e.kind() != io::ErrorKind::Other);
     if damaged
         && expected.is_some()
         && io::copy(&mut tee.source, &mut io::sink()).is_ok()
@@ -226,20 +233,26 @@ fn broken<R: Read>(error: UnpackError, tee: &mut Tee<R>, expected: Option<Digest
     {
         return wrong;
     }
-    StoreError::Unpack(error)
+    StoreError::Unpack { path: path.to_owned(), source }
 }
 
 /// Copies what is read into the blob's file.
 struct Tee<R> {
     source: Hashing<R>,
     copy: Option<StagedFile>,
+    /// The copy could not be written, which is no fault of the source.
+    failed: Option<StoreError>,
 }
 
 impl<R: Read> Read for Tee<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
         if let Some(copy) = &self.copy {
-            copy.file().write_all(&buffer[..read])?;
+            copy.file().write_all(&buffer[..read]).map_err(|e| {
+                let kind = e.kind();
+                self.failed = Some(at("write", copy.path())(e));
+                io::Error::from(kind)
+            })?;
         }
         Ok(read)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine_types::{Digest, ErrorKind, Reference};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -24,8 +24,13 @@ use crate::manifest::{Descriptor, Index, Manifest, ManifestOrIndex, Platform};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The archive could not be unpacked.
-    #[error("failed to unpack the image archive")]
-    Unpack(#[source] UnpackError),
+    #[error("failed to unpack the image archive into {path:?}")]
+    Unpack {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: UnpackError,
+    },
     /// The archive holds no images.
     #[error("not an image archive: it has neither manifest.json nor index.json")]
     NotAnArchive,
@@ -73,7 +78,7 @@ impl LoadError {
     /// What the error means to the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unpack(e) => e.kind(),
+            Self::Unpack { source, .. } => source.kind(),
             Self::NotAnArchive | Self::Name { .. } => ErrorKind::InvalidArgument,
             Self::Member { .. } | Self::Malformed { .. } | Self::Digest { .. } => ErrorKind::Corrupt,
             Self::NoPlatform(_) => ErrorKind::NotFound,
@@ -114,7 +119,7 @@ impl ImageStore {
     /// The layers in `config` are replaced; what else it says is kept.
     ///
     /// # Errors
-    /// [`StoreError::Unpack`] for a hostile or broken archive.
+    /// `StoreError::Unpack` for a hostile or broken archive.
     pub fn import(
         &self,
         rootfs: impl Read + Send,
@@ -143,7 +148,8 @@ impl ImageStore {
         let _hold = self.hold()?;
         let staged = StagedDir::create(self.root())?;
         let options = UnpackOptions { limits: self.0.limits, ..UnpackOptions::default() };
-        unpack(archive, staged.path(), &options).map_err(LoadError::Unpack)?;
+        unpack(archive, staged.path(), &options)
+            .map_err(|source| LoadError::Unpack { path: staged.path().to_owned(), source })?;
         let loading = Loading {
             store: self,
             directory: File::open(staged.path()).map_err(at("open", staged.path()))?.into(),

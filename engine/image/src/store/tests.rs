@@ -112,7 +112,7 @@ fn a_gzip_bomb_stops_at_the_limit() {
     let store = ImageStore::with_limits(&root, &proc, limits).unwrap();
     let bomb = gzip(&rootfs(&"\0".repeat(8 << 20)));
     let error = store.import(&bomb[..], ImageConfig::default(), None).unwrap_err();
-    let StoreError::Unpack(error) = error else { panic!("{error:?}") };
+    let StoreError::Unpack { source: error, .. } = error else { panic!("{error:?}") };
     assert_eq!(error.to_string(), r#"archive exceeds the limit of 1048576 bytes at entry "bin/sh""#);
     fixture.staging_is_empty();
 }

@@ -110,7 +110,7 @@ fn supervise(
         exit_code: None,
         oom_killed: false,
     };
-    running.store(&spec.state_dir).map_err(|e| SetupError::Invalid(e.to_string()))?;
+    running.store(&spec.state_dir)?;
     launcher.send(&Reply::Started { pid: started.pid, warnings }, &[]).step(Step::Control)?;
     let launcher = launcher.as_fd().try_clone_to_owned().map(Connection::new).step(Step::Control)?;
     let server = Server::new(spec, cgroup, filters, listener, started, relay, launcher);

@@ -310,7 +310,7 @@ impl<'a> Server<'a> {
         for client in clients.values().filter(|client| client.waits) {
             let _ = client.connection.send(&exit_reply(code, oom_killed), &[]); // who is gone need not know
         }
-        stored.map_err(|e| SetupError::Invalid(e.to_string()))
+        stored.map_err(SetupError::from)
     }
 }
 

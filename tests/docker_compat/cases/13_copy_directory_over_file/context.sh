@@ -1,0 +1,1 @@
+mkdir tree; echo 1 >tree/one

@@ -1,0 +1,1 @@
+mkdir tree; mkfifo tree/fifo; echo 1 >tree/one

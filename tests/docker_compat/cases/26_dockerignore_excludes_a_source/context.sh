@@ -1,0 +1,1 @@
+echo secret >secret; echo secret >.dockerignore

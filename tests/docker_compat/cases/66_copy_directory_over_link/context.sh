@@ -1,0 +1,1 @@
+mkdir -p tree/link; echo 1 >tree/link/one

@@ -1,0 +1,1 @@
+mkdir d; echo 1 >d/suid; chmod 755 d/suid
