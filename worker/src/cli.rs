@@ -14,10 +14,10 @@ use worker::artifacts::own_directory;
 use worker::cache::CacheStore;
 use worker::event::Reporter;
 use worker::output::{PlainReporter, TerminalReporter};
-use worker::runner::{Settings, run, stop_pair};
+use worker::runner::{Settings, Stop, run, stop_pair};
 use worker::secrets::Secrets;
 use worker::source::Source;
-use worker::workspace::Snapshot;
+use worker::workspace::{Snapshot, SnapshotStore};
 
 /// The run went well.
 const SUCCESS: u8 = 0;
@@ -167,9 +167,9 @@ async fn perform(
     } else {
         Arc::new(PlainReporter::new(std::io::stdout()))
     };
-    let snapshot = Snapshot::take(source.root(), &session.dir().join("source"))?;
     let (handle, stop) = stop_pair();
     let signals = tokio::spawn(stop_on_signals(handle));
+    let snapshot = take_snapshot(engine, source, &stop)?;
     let artifacts = match &args.artifacts {
         Some(dir) => dir.clone(),
         None => own_directory(source.root())?,
@@ -194,6 +194,12 @@ async fn perform(
     let report = run(plan, &settings).await;
     signals.abort();
     Ok(report.succeeded())
+}
+
+/// Copies the checkout, as far as it differs from what the last run of it had.
+fn take_snapshot(engine: &Engine, source: &Source, stop: &Stop) -> anyhow::Result<Snapshot> {
+    let take = || SnapshotStore::open(engine.paths())?.take(source.root(), &|| stop.is_requested());
+    Ok(tokio::task::block_in_place(take)?)
 }
 
 /// Stops the run at the first Ctrl-C or TERM, at once at the second.

@@ -78,6 +78,8 @@ pub(crate) enum Reply {
     Exited { code: i32, oom_killed: bool },
     /// Done.
     Ok,
+    /// It could not be started because the first process has ended.
+    NotRunning,
     /// The request makes no sense now.
     Refused { reason: String },
 }

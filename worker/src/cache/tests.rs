@@ -1,7 +1,10 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
+use engine::types::Paths;
+
 use super::*;
+use crate::workspace::SnapshotStore;
 
 const HOME: &str = "/home/ann";
 
@@ -226,8 +229,8 @@ fn savers_at_the_same_time_agree() {
 #[test]
 fn hashes_follow_names_contents_and_links() {
     let dir = tempfile::tempdir().unwrap();
-    let mut copies = 0;
-    let mut hash = |files: &[(&str, &str)], link: Option<&str>, pattern: &str| {
+    let snapshots = SnapshotStore::open(&Paths::host(dir.path(), dir.path())).unwrap();
+    let hash = |files: &[(&str, &str)], link: Option<&str>, pattern: &str| {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             crate::test_git::write(root.path(), path, text);
@@ -235,8 +238,7 @@ fn hashes_follow_names_contents_and_links() {
         if let Some(target) = link {
             symlink(target, root.path().join("link.lock")).unwrap();
         }
-        copies += 1;
-        let snapshot = Snapshot::take(root.path(), &dir.path().join(copies.to_string())).unwrap();
+        let snapshot = snapshots.take(root.path(), &|| false).unwrap();
         hash_files(&snapshot, pattern).unwrap()
     };
     let first = hash(&[("a.lock", "1"), ("b/c.lock", "2"), ("other", "x")], None, "**/*.lock");

@@ -6,6 +6,7 @@
 
 mod init;
 mod mounts;
+mod overlay;
 mod process;
 mod root;
 mod user;

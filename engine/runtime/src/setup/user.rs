@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::root::{Root, magic_path};
 use crate::error::{Context, SetupError, Step};
 
 /// Who a process runs as.
@@ -21,6 +22,16 @@ pub(crate) fn resolve(etc: &Path, user: &str, additional: &[String]) -> Result<U
     let passwd = read(&etc.join("passwd"))?;
     let group = read(&etc.join("group"))?;
     resolve_in(&passwd, &group, user, additional)
+}
+
+/// Resolves a user as [`resolve`] does, in a root file system that is not entered yet.
+pub(super) fn resolve_within(root: &Root, user: &str) -> Result<User, SetupError> {
+    let read_within = |path: &str| match root.resolve(Path::new(path)) {
+        Ok(file) => read(&magic_path(&file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(e).step_at(Step::Passwd, path),
+    };
+    resolve_in(&read_within("/etc/passwd")?, &read_within("/etc/group")?, user, &[])
 }
 
 fn read(path: &Path) -> Result<String, SetupError> {

@@ -237,7 +237,16 @@ impl<'a> Server<'a> {
                 self.clients.get_mut(&number)?.exec = Some(number);
                 None
             }
-            Err(error) => Some(Reply::Failed(error)),
+            Err(error) => Some(self.not_started(error)),
+        }
+    }
+
+    /// Why an exec did not start. What the kernel says of joining a container that has ended is nobody's business.
+    fn not_started(&self, error: SetupError) -> Reply {
+        let mut poll = [PollFd::new(&self.init, PollFlags::IN)];
+        match rustix::event::poll(&mut poll, Some(&Timespec::default())) {
+            Ok(1) => Reply::NotRunning,
+            _ => Reply::Failed(error),
         }
     }
 
@@ -256,7 +265,8 @@ impl<'a> Server<'a> {
                 if let Some(client) = self.clients.get_mut(&client) {
                     client.exec = None;
                 }
-                self.reply(client, &Reply::Failed(error));
+                let reply = self.not_started(error);
+                self.reply(client, &reply);
             }
         }
     }
