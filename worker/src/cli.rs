@@ -76,10 +76,7 @@ struct RunArgs {
 }
 
 pub(crate) fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("LIGHTER_LOG"))
-        .with_writer(std::io::stderr)
-        .init();
+    engine::log::to_stderr("worker");
     let code = match Cli::parse().command {
         Command::Check { file } => match read(&file) {
             Ok(_) => SUCCESS,

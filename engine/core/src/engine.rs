@@ -46,7 +46,8 @@ impl Engine {
         engine.sweep_sessions().await?;
         if let Err(error) = engine.sweep_cgroups() {
             // They cost nobody anything until the next sweep.
-            tracing::warn!(%error, "cgroup directories of dead containers stay");
+            let error: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(error, "cgroup directories of dead containers stay until the next command that can remove them");
         }
         Ok(engine)
     }

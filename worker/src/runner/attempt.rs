@@ -35,6 +35,9 @@ pub(super) enum Failure {
     /// A step's script ended with an error.
     #[error("step {step:?} failed with exit code {code}")]
     Step { step: Arc<str>, code: i32 },
+    /// A step's script has nothing to run it.
+    #[error("step {step:?} failed with exit code {code}: {reason}")]
+    NoShell { step: Arc<str>, code: i32, reason: String },
     /// A step took longer than it may.
     #[error("step {step:?} timed out after {}s", limit.as_secs())]
     StepTimeout { step: Arc<str>, limit: Duration },
@@ -107,7 +110,7 @@ impl Attempt<'_> {
             () = tokio::time::sleep_until(deadline) => return Err(self.timed_out()),
             container = containers.set_up() => container?,
         };
-        self.restore_caches(container).await;
+        self.restore_caches(containers).await;
         let mut failure = None;
         for step in &self.job.steps {
             let status = if failure.is_none() { Status::Success } else { Status::Failure };
@@ -125,6 +128,7 @@ impl Attempt<'_> {
                     Failure::Cancelled
                         | Failure::JobTimeout { .. }
                         | Failure::ContainerKilled { .. }
+                        | Failure::NoShell { .. }
                         | Failure::Service(_)
                 )
             ) {
@@ -147,8 +151,7 @@ impl Attempt<'_> {
         let own = step.timeout.map(pipelines::Duration::to_std);
         let limit = own.map_or(deadline, |own| deadline.min(Instant::now() + own));
         let end = run_step(self, containers, container, step, limit).await?;
-        let exit_code = if let StepEnd::Exited { code, .. } = end { Some(code) } else { None };
-        steps.push(StepReport { name: Arc::clone(&name), exit_code });
+        steps.push(StepReport { name: Arc::clone(&name), exit_code: end.exit_code() });
         match end {
             StepEnd::Exited { code: 0, .. } => Ok(()),
             StepEnd::Exited { oom_killed: true, .. } => Err(Failure::OutOfMemory { step: name }),
@@ -156,6 +159,7 @@ impl Attempt<'_> {
                 Err(Failure::ContainerKilled { step: name })
             }
             StepEnd::Exited { code, .. } => Err(Failure::Step { step: name, code }),
+            StepEnd::NoShell { code, reason } => Err(Failure::NoShell { step: name, code, reason }),
             StepEnd::TimedOut => Err(match own {
                 Some(limit) if Instant::now() < deadline => Failure::StepTimeout { step: name, limit },
                 _ => self.timed_out(),
@@ -192,6 +196,13 @@ impl Attempt<'_> {
                     self.notice(
                         Level::Warning,
                         format!("post step {:?} failed with exit code {code}", step_name(step)),
+                    );
+                }
+                Ok(StepEnd::NoShell { code, reason }) => {
+                    let name = step_name(step);
+                    self.notice(
+                        Level::Warning,
+                        format!("post step {name:?} failed with exit code {code}: {reason}"),
                     );
                 }
                 Ok(_) => self.notice(Level::Warning, format!("post step {:?} was stopped", step_name(step))),

@@ -48,7 +48,9 @@ pub(super) fn list(root: &Path, except: &Path) -> Result<Listing, SnapshotError>
         Err(_) if repository.as_os_str().is_empty() => true,
         Err(error) => {
             let path = root.join(repository);
-            tracing::warn!(path = %path.display(), %error, "copied without its history");
+            let error: &(dyn std::error::Error + 'static) = &error;
+            let path = path.display();
+            tracing::warn!(error, %path, "a damaged repository in the checkout is copied without its history");
             false
         }
     });
@@ -100,7 +102,7 @@ fn judge(root: &Path, entry: Result<DirEntry, ignore::Error>) -> (Option<Found>,
         return (Some(Found::File(path.to_owned())), WalkState::Continue);
     }
     if !kind.is_dir() {
-        tracing::warn!(path = %entry.path().display(), "left out: neither file, directory nor link");
+        tracing::warn!(path = %entry.path().display(), "left out of the workspace: neither file, directory nor link");
     }
     (None, WalkState::Continue)
 }

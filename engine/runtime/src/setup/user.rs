@@ -9,11 +9,15 @@ use crate::error::{Context, SetupError, Step};
 
 /// Who a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
-    pub(crate) home: String,
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Home directory; `/` if none is known.
+    pub home: String,
 }
 
 /// Resolves `user`, `user:group`, `uid` or `uid:gid` and additional groups, by the files below `etc`. A missing file
@@ -42,7 +46,17 @@ fn read(path: &Path) -> Result<String, SetupError> {
     }
 }
 
-fn resolve_in(passwd: &str, group: &str, user: &str, additional: &[String]) -> Result<User, SetupError> {
+/// Resolves `user`, `user:group`, `uid` or `uid:gid` (empty is root) and additional groups by the text of a passwd and a
+/// group file, as Docker does.
+///
+/// # Errors
+/// [`SetupError::NoSuchUser`] and [`SetupError::NoSuchGroup`] for names that are in neither.
+pub fn resolve_in(
+    passwd: &str,
+    group: &str,
+    user: &str,
+    additional: &[String],
+) -> Result<User, SetupError> {
     let (name, group_name) = match user.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|g| !g.is_empty())),
         None => (user, None),

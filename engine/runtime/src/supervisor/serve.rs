@@ -243,10 +243,13 @@ impl<'a> Server<'a> {
 
     /// Why an exec did not start. What the kernel says of joining a container that has ended is nobody's business.
     fn not_started(&self, error: SetupError) -> Reply {
+        const SRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
+        // A process lets go of its namespaces a moment before its end can be waited for.
+        let ending = matches!(error, SetupError::Step { step: Step::JoinNamespaces, errno: SRCH, .. });
         let mut poll = [PollFd::new(&self.init, PollFlags::IN)];
         match rustix::event::poll(&mut poll, Some(&Timespec::default())) {
-            Ok(1) => Reply::NotRunning,
-            _ => Reply::Failed(error),
+            Ok(0) | Err(_) if !ending => Reply::Failed(error),
+            _ => Reply::NotRunning,
         }
     }
 
