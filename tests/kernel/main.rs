@@ -1,5 +1,7 @@
 //! Real namespaces, mounts and cgroups. Needs root and fails without.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod exec;
 mod network;
+mod overlay;
 mod runtime;

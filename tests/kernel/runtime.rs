@@ -11,18 +11,18 @@ use engine_types::ContainerId;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tests::{World, busybox_layer};
 
-struct Box {
-    world: World,
+pub(crate) struct Box {
+    pub(crate) world: World,
 }
 
 impl Box {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = World::new();
         busybox_layer(&world.dir("layer"));
         Self { world }
     }
 
-    fn spec(&self, args: &[&str]) -> Spec {
+    pub(crate) fn spec(&self, args: &[&str]) -> Spec {
         let mut id = [0; 32];
         rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).unwrap();
         let id = ContainerId::from_random(id);
@@ -61,12 +61,12 @@ impl Box {
         }
     }
 
-    fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
+    pub(crate) fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
         Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed()
     }
 
     /// Runs to the end: exit code and log.
-    fn run(&self, spec: &Spec) -> (i32, String) {
+    pub(crate) fn run(&self, spec: &Spec) -> (i32, String) {
         let exit = self.start(spec).unwrap_or_else(|e| panic!("{e}")).wait().unwrap().unwrap();
         (exit.code, log_text(&spec.state_dir))
     }
@@ -80,7 +80,7 @@ fn log_text(dir: &Path) -> String {
     engine_runtime::log::read(&dir.join("log.json")).unwrap().into_iter().map(|entry| entry.log).collect()
 }
 
-fn capture() -> ([OwnedFd; 3], std::fs::File) {
+pub(crate) fn capture() -> ([OwnedFd; 3], std::fs::File) {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let stdin = std::fs::File::open("/dev/null").unwrap().into();
     ([stdin, write.try_clone().unwrap(), write], read.into())
