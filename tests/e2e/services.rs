@@ -33,6 +33,16 @@ jobs:
 }
 
 #[test]
+fn one_may_have_the_jobs_name() {
+    let checkout = Checkout::new(
+        "image: busybox:latest\njobs:\n  web:\n    services:\n      web:\n        image: busybox:latest\n        \
+         command: mkdir /www; echo it\" \"serves > /www/x; exec httpd -f -h /www\n        \
+         health: wget -q -O - http://127.0.0.1/x\n    steps: [{ run: wget -q -O - http://web/x }]\n",
+    );
+    checkout.run().assert_code(0).assert_says(&["it serves"]);
+}
+
+#[test]
 fn one_that_does_not_start_is_named_at_each_attempt_and_taken_down() {
     let checkout = Checkout::new(
         r#"

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tests::expect_success;
+
 use crate::checkout::{Checkout, Ended};
 
 #[test]
@@ -67,6 +69,21 @@ fn the_file_may_be_anywhere_in_the_checkout() {
     let ended = Ended::of(checkout.worker(&["run", "pipeline.yaml"]).current_dir(dir));
     ended.assert_code(0).assert_says(&["top is there"]);
     checkout.world.assert_nothing_is_left();
+}
+
+#[test]
+fn without_a_name_the_nearest_file_up_to_the_root_is_run() {
+    let pipeline = |says: &str| {
+        format!("image: busybox:latest\njobs: {{ a: {{ steps: [{{ name: a, run: echo {says} in $(ls) }}] }} }}\n")
+    };
+    let checkout = Checkout::new(&pipeline("outside"));
+    checkout.write("repo/pipeline.yaml", &pipeline("top"));
+    checkout.write("repo/sub/deep/file", "");
+    let at = |dir: &str| Ended::of(checkout.worker(&["run"]).current_dir(checkout.dir.join(dir)));
+    expect_success(std::process::Command::new("git").arg("init").arg("-q").arg(checkout.dir.join("repo")));
+    at("repo/sub/deep").assert_code(0).assert_says(&["top in pipeline.yaml sub"]);
+    fs::remove_file(checkout.dir.join("repo/pipeline.yaml")).unwrap();
+    at("repo/sub").assert_code(2).assert_says(&["pipeline.yaml: No such file or directory"]);
 }
 
 #[test]
@@ -145,10 +162,10 @@ fn another_run_of_the_same_checkout_changes_nothing_for_the_first() {
     first.wait_for("begins with one");
     checkout.write("file", "two");
     Ended::of(&mut checkout.worker(&["run"])).assert_code(0).assert_says(&["ends with two"]);
-    let containers = tests::expect_success(checkout.world.command("engine").arg("ps"));
+    let containers = expect_success(checkout.world.command("engine").arg("ps"));
     let listed = String::from_utf8(containers.stdout).unwrap();
     let id = listed.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
-    tests::expect_success(checkout.world.command("engine").args(["exec", &id, "touch", "/stop"]));
+    expect_success(checkout.world.command("engine").args(["exec", &id, "touch", "/stop"]));
     first.wait().assert_code(0).assert_says(&["ends with one"]);
     checkout.world.assert_nothing_is_left();
 }

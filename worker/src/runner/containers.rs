@@ -6,11 +6,14 @@ use engine::types::ContainerId;
 use engine::{
     ContainerConfig, Error, Mount, MountKind, Network, NetworkConfig, NetworkMode, Process, Program,
 };
-use pipelines::{Network as NetworkWish, WORKSPACE};
+use pipelines::{Job, Network as NetworkWish, WORKSPACE};
 
 use super::attempt::{Attempt, Failure};
 use super::service::Service;
 use crate::event::Phase;
+
+/// The longest part of a domain name (RFC 1035).
+const HOSTNAME_MAX: usize = 63;
 
 /// The network and containers of one attempt.
 pub(super) struct Containers<'a> {
@@ -50,7 +53,7 @@ impl<'a> Containers<'a> {
             env: attempt.job.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             working_dir: Some(WORKSPACE.to_owned()),
             user: attempt.job.user.clone(),
-            hostname: Some(attempt.job.id.to_string().replace('.', "-")),
+            hostname: Some(hostname(attempt.job)),
             mounts: vec![self.workspace()],
             network: self.mode(Vec::new()),
             resources: self.resources(),
@@ -185,6 +188,15 @@ impl<'a> Containers<'a> {
             ..Resources::default()
         }
     }
+}
+
+/// The job's id, as far as it may be a host name, unless a service has it: the container's own name comes first.
+fn hostname(job: &Job) -> String {
+    let mut name: String = job.id.as_str().replace('.', "-").chars().take(HOSTNAME_MAX).collect();
+    while job.services.contains_key(&name) {
+        name.push_str("-job");
+    }
+    name
 }
 
 /// Names the part of the set-up that failed.

@@ -61,7 +61,10 @@ impl SnapshotStore {
         let dir = paths.root.join("snapshots");
         match fs::DirBuilder::new().mode(0o700).create(&dir) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.at("create", &dir)?,
+            made => {
+                made.at("create", &dir)?;
+                spread(&dir);
+            }
         }
         let engine_root = paths.root.canonicalize().at("resolve", &paths.root)?;
         Ok(Self { dir, engine_root, boot_id: index::boot_id(&paths.proc)? })
@@ -189,6 +192,16 @@ impl Slot {
         Index::remove(&self.path)?;
         fs::remove_dir_all(&self.path).at("remove", &self.path)
     }
+}
+
+/// Has ext4 put each snapshot where there is room instead of beside what containers make and remove all the time: for a
+/// minute it steps over each inode that was freed before it takes another, which costs thousands of files seconds.
+fn spread(dir: &Path) {
+    // Other file systems know no such flag and need none.
+    let _ = rustix::fs::open(dir, DIRECTORY, Mode::empty()).and_then(|dir| {
+        let flags = rustix::fs::ioctl_getflags(&dir)?;
+        rustix::fs::ioctl_setflags(&dir, flags | rustix::fs::IFlags::TOPDIR)
+    });
 }
 
 /// Removes an unfinished tree; one that is not there is as good.
