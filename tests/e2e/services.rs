@@ -96,7 +96,8 @@ const SLOW: &str = "command: 'sleep 1; mkdir /www; echo it\" \"is ready > /www/r
 
 #[test]
 fn the_images_healthcheck_gates_and_is_not_awaited_for_its_interval() {
-    let dockerfile = "FROM busybox:latest\nHEALTHCHECK --interval=1h CMD wget -q -O - http://127.0.0.1/ready\n";
+    let dockerfile =
+        "FROM busybox:latest\nHEALTHCHECK --interval=1h CMD wget -q -O - http://127.0.0.1/ready\n";
     let checkout = gated(dockerfile, SLOW);
     checkout.run().assert_code(0).assert_says(&["it is ready"]);
 }

@@ -74,7 +74,9 @@ fn the_file_may_be_anywhere_in_the_checkout() {
 #[test]
 fn without_a_name_the_nearest_file_up_to_the_root_is_run() {
     let pipeline = |says: &str| {
-        format!("image: busybox:latest\njobs: {{ a: {{ steps: [{{ name: a, run: echo {says} in $(ls) }}] }} }}\n")
+        format!(
+            "image: busybox:latest\njobs: {{ a: {{ steps: [{{ name: a, run: echo {says} in $(ls) }}] }} }}\n"
+        )
     };
     let checkout = Checkout::new(&pipeline("outside"));
     checkout.write("repo/pipeline.yaml", &pipeline("top"));

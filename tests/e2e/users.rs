@@ -47,7 +47,8 @@ jobs:
     );
     let ended = checkout.run();
     ended.assert_code(0).assert_says(&["ran"]);
-    let owners: Vec<&str> = ended.stdout.lines().filter_map(|line| line.strip_prefix("[a | owns] owner=")).collect();
+    let owners: Vec<&str> =
+        ended.stdout.lines().filter_map(|line| line.strip_prefix("[a | owns] owner=")).collect();
     assert_eq!(owners, ["1000:1001"], "{ended}");
     assert_eq!(ended.stdout.matches("made by 1000:1001").count(), 2, "{ended}");
     assert_eq!(checkout.read(".lighter/artifacts/a/out/sub/made.txt"), "made\n");

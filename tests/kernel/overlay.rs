@@ -35,10 +35,8 @@ fn check(world: &Box, lower: &Path) -> Vec<String> {
     assert_eq!((code, log.as_str()), (0, "1000:100\nran\n1000:100\n1000:100\nnew\n"));
     assert_eq!(fs::read_to_string(lower.join("dir/file")).unwrap(), "old\n");
     assert_eq!(lower.join("dir/file").metadata().unwrap().uid(), 0);
-    let mut changed: Vec<String> = fs::read_dir(upper)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut changed: Vec<String> =
+        fs::read_dir(upper).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     changed.sort();
     changed
 }

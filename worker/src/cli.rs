@@ -121,9 +121,8 @@ fn plan(file: &Path) -> Result<(Source, Plan), String> {
     let pipeline = read(file)?;
     let source = Source::of(file).map_err(|e| format!("worker: {}\n", worker::causes(&e)))?;
     let context: Context = source.context(Event::Manual, &uuid::Uuid::now_v7().to_string());
-    let plan = pipeline
-        .expand(&context)
-        .map_err(|e| format!("{}: {}\n", file.display(), worker::causes(&e)))?;
+    let plan =
+        pipeline.expand(&context).map_err(|e| format!("{}: {}\n", file.display(), worker::causes(&e)))?;
     Ok((source, plan))
 }
 

@@ -47,7 +47,10 @@ impl Engine {
         if let Err(error) = engine.sweep_cgroups() {
             // They cost nobody anything until the next sweep.
             let error: &(dyn std::error::Error + 'static) = &error;
-            tracing::warn!(error, "cgroup directories of dead containers stay until the next command that can remove them");
+            tracing::warn!(
+                error,
+                "cgroup directories of dead containers stay until the next command that can remove them"
+            );
         }
         Ok(engine)
     }

@@ -81,7 +81,11 @@ impl Engine {
                     Err(error) => {
                         let error: &(dyn std::error::Error + 'static) = &error;
                         let session = id.short();
-                        tracing::warn!(error, session, "what a killed run left stays until the next one can remove it");
+                        tracing::warn!(
+                            error,
+                            session,
+                            "what a killed run left stays until the next one can remove it"
+                        );
                     }
                 }
             }

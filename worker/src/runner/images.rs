@@ -106,7 +106,10 @@ impl Images {
         tokio::task::spawn_blocking(move || {
             if let Err(error) = store.sync() {
                 let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, "what was pulled or built may have to be made again after a power failure");
+                tracing::warn!(
+                    error,
+                    "what was pulled or built may have to be made again after a power failure"
+                );
             }
         });
     }

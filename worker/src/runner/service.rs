@@ -77,7 +77,9 @@ impl Service {
             let defaults = engine.process_defaults(&container)?;
             let health = match &spec.health {
                 Some(command) => Some(Health::of_pipeline(command, defaults)),
-                None => Health::of_image(&engine.images().get(container.config.image)?.config.config, defaults),
+                None => {
+                    Health::of_image(&engine.images().get(container.config.image)?.config.config, defaults)
+                }
             };
             Ok(Self { id, name: name.into(), process, health })
         };
@@ -200,7 +202,8 @@ impl Health {
             }
             _ => return None,
         };
-        let given = |nanoseconds: i64| u64::try_from(nanoseconds).ok().filter(|&n| n > 0).map(Duration::from_nanos);
+        let given =
+            |nanoseconds: i64| u64::try_from(nanoseconds).ok().filter(|&n| n > 0).map(Duration::from_nanos);
         let timeout = given(check.timeout).unwrap_or(IMAGE_PROBE_TIMEOUT);
         let interval = given(check.interval).unwrap_or(IMAGE_INTERVAL);
         let retries = u32::try_from(check.retries).ok().filter(|&n| n > 0).unwrap_or(IMAGE_RETRIES);

@@ -3,8 +3,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::runtime::{ClientError, ExecStreams, SetupError};
 use engine::runtime::spec::Process as ProcessSpec;
+use engine::runtime::{ClientError, ExecStreams, SetupError};
 use engine::types::ContainerId;
 use pipelines::{Image, Step, WORKSPACE};
 use rustix::process::Signal;
@@ -132,7 +132,9 @@ enum StepError {
 
 /// Takes the lack of a shell for an end of the step.
 fn no_shell(attempt: &Attempt<'_>, error: StepError) -> Result<StepEnd, StepError> {
-    let StepError::Engine(engine::Error::Client(ClientError::Setup(setup))) = &error else { return Err(error) };
+    let StepError::Engine(engine::Error::Client(ClientError::Setup(setup))) = &error else {
+        return Err(error);
+    };
     let image = match &attempt.job.image {
         Image::Reference(name) => format!("the image {name}"),
         Image::Build { build } => format!("the image built from {}", build.context),

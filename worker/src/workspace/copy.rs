@@ -164,7 +164,7 @@ impl<'a> Copier<'a> {
         Ok(Some(FileStat::new(&stat)))
     }
 
-    /// Opens the copy of a file for writing; whether it is new. An old one is written over, not replaced: ext4 looks at
+    /// Opens the copy of a file for writing, and says whether it is new. An old one is written over, not replaced: ext4 looks at
     /// each inode freed in the last minute before it takes another, so that removing and making thousands of files
     /// takes seconds.
     fn open_copy(&self, path: &Path, mode: Mode) -> Result<(OwnedFd, bool), SnapshotError> {

@@ -31,7 +31,7 @@ const HEAD_LENGTH: usize = MAGIC.len() + BOOT_ID_LENGTH + size_of::<u64>();
 const SETTLED_AFTER_NANOSECONDS: i128 = 2_000_000_000;
 
 /// What tells that a file has not changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct FileStat {
     device: u64,
     inode: u64,
@@ -211,8 +211,7 @@ mod tests {
     const BOOT: &str = "00000000-0000-4000-8000-000000000000";
 
     fn index() -> Index {
-        let stat =
-            FileStat { device: 1, inode: 2, mode: 3, size: 4, modified: 5, changed: u64::MAX };
+        let stat = FileStat { device: 1, inode: 2, mode: 3, size: 4, modified: 5, changed: u64::MAX };
         let record = |path: &str, settled| Record { path: path.into(), stat, settled };
         Index {
             bytes: 9,
@@ -249,12 +248,12 @@ mod tests {
 
     #[test]
     fn what_changed_just_now_is_not_settled() {
-        let changed = |seconds: i64| FileStat {
-            changed: nanoseconds(seconds, 0) as u64,
-            ..index().files[0].stat
-        };
+        let changed =
+            |seconds: i64| FileStat { changed: nanoseconds(seconds, 0) as u64, ..index().files[0].stat };
         let now = Timespec { tv_sec: 1000, tv_nsec: 0 };
         assert!(changed(997).is_settled(now));
-        assert!(!changed(998).is_settled(now) && !changed(1000).is_settled(now) && !changed(1500).is_settled(now));
+        assert!(
+            !changed(998).is_settled(now) && !changed(1000).is_settled(now) && !changed(1500).is_settled(now)
+        );
     }
 }

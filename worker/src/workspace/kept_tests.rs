@@ -130,11 +130,18 @@ fn what_a_killed_run_left_is_made_anew_or_removed() {
     let (other, third) = (tempfile::tempdir().unwrap(), store.take(root.path()));
     for snapshot in [&first, &third] {
         fs::remove_file(snapshot.path().with_file_name(index::FILE)).unwrap();
-        fs::write(snapshot.path().join("half"), "").unwrap();
+        for half in ["half", "file", "empty/empty/x", "dir/more", ".git/objects/ab/torn"] {
+            write(snapshot.path(), half, "longer than it will be");
+        }
+        fs::remove_file(snapshot.path().join("empty/empty/x")).unwrap();
     }
     drop(first);
+    write(root.path(), "empty", "not a directory");
+    write(root.path(), "dir/file", "two");
     let first = store.take(root.path());
-    assert_eq!(contents(&first).into_keys().collect::<Vec<_>>(), [Path::new("file")]);
+    let new = Store::new();
+    assert_eq!(contents(&first), contents(&new.take(root.path())));
+    assert!(!first.path().join(".git").exists());
     // The third is still in use.
     assert!(third.path().exists());
     let path = third.path().to_owned();
@@ -199,7 +206,10 @@ fn a_submodule_may_come_and_go() {
     git(root.path(), &["rm", "-qf", "deps/lib"]);
     let snapshot = store.take(root.path());
     assert!(!snapshot.path().join("deps").exists());
-    assert_eq!(git(snapshot.path(), &["status", "--porcelain"]), git(root.path(), &["status", "--porcelain"]));
+    assert_eq!(
+        git(snapshot.path(), &["status", "--porcelain"]),
+        git(root.path(), &["status", "--porcelain"])
+    );
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! `<SHA-256 of the checkout's path>-<n>` for each run of a checkout that goes on at the same time. It has the files in
 //! `tree` and says in `index` what they were made of (see [`super::index`]). It is locked (flock) as long as a run has
 //! its tree mounted, so that a tree is only changed while nobody uses it. One without an index is unfinished, left by
-//! a run that was killed. [`SnapshotStore::take`] removes those, and those that were not used for the longest time
-//! until the rest is within bounds: [`MAX_SNAPSHOTS`], [`MAX_BYTES`], [`MAX_AGE`].
+//! a run that was killed. [`SnapshotStore::take`] completes its own and removes those of other checkouts, and those
+//! that were not used for the longest time until the rest is within bounds: [`MAX_SNAPSHOTS`], [`MAX_BYTES`],
+//! [`MAX_AGE`].
 
 use std::fs;
 use std::io;
@@ -21,7 +22,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::index::{self, Index};
-use super::update::update;
+use super::update::{unknown, update};
 use super::{At, Snapshot, SnapshotError};
 
 /// How many snapshots are kept.
@@ -73,7 +74,7 @@ impl SnapshotStore {
     /// Takes a snapshot of the checkout at `root`. Blocks; where `cancelled` says so, not much longer.
     ///
     /// # Errors
-    /// See [`SnapshotError`]; nothing is left then.
+    /// See [`SnapshotError`]; nothing is left then, but by one that was cancelled, which may be unfinished.
     pub fn take(
         &self,
         root: &Path,
@@ -85,6 +86,8 @@ impl SnapshotStore {
         self.sweep()?;
         match self.update(&root, &slot, cancelled) {
             Ok(files) => Ok(Snapshot { path: slot.path.join(TREE), files, _lock: slot.lock }),
+            // As if killed: what is there is of use to the next run.
+            Err(SnapshotError::Cancelled) => Err(SnapshotError::Cancelled),
             Err(error) => {
                 // What went wrong first says more; the next run's sweep tries again.
                 let _ = slot.discard();
@@ -104,11 +107,7 @@ impl SnapshotStore {
         Index::remove(&slot.path)?;
         let before = match before {
             Some(before) => before,
-            None => {
-                remove_tree(&tree)?;
-                fs::DirBuilder::new().mode(0o755).create(&tree).at("create", &tree)?;
-                Index::default()
-            }
+            None => unknown(&tree)?,
         };
         // An engine's root in the checkout is no source; the checkout may be in an engine's root, too.
         let except = if root.starts_with(&self.engine_root) { &self.dir } else { &self.engine_root };
@@ -202,12 +201,4 @@ fn spread(dir: &Path) {
         let flags = rustix::fs::ioctl_getflags(&dir)?;
         rustix::fs::ioctl_setflags(&dir, flags | rustix::fs::IFlags::TOPDIR)
     });
-}
-
-/// Removes an unfinished tree; one that is not there is as good.
-fn remove_tree(tree: &Path) -> Result<(), SnapshotError> {
-    match fs::remove_dir_all(tree) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.at("remove", tree),
-    }
 }

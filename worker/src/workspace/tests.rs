@@ -212,10 +212,15 @@ fn a_failure_leaves_nothing() {
 }
 
 #[test]
-fn one_that_is_cancelled_leaves_nothing() {
-    let root = tempfile::tempdir().unwrap();
+fn one_that_is_cancelled_is_completed_by_the_next() {
+    let root = repository();
     write(root.path(), "a", "1");
+    write(root.path(), "dir/b", "2");
     let store = Store::new();
     let error = store.open().take(root.path(), &|| true).unwrap_err();
-    assert_eq!((error.kind(), store.kept()), (ErrorKind::Cancelled, Vec::new()));
+    assert_eq!((error.kind(), store.kept().len()), (ErrorKind::Cancelled, 1));
+    fs::remove_dir_all(root.path().join("dir")).unwrap();
+    write(root.path(), "dir", "a file now");
+    check_files(&store.take(root.path()), &["a", "dir"]);
+    assert_eq!(store.kept().len(), 1);
 }

@@ -1,6 +1,8 @@
 //! Making a tree what the checkout is, from what it was.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -46,9 +48,8 @@ pub(super) fn update(
         if cancelled() { Err(SnapshotError::Cancelled) } else { copier.copy(&changes.copied[n]) }
     })?;
     let copied = changes.copied.into_iter().zip(copied);
-    let copied = copied.filter_map(|(path, stat)| {
-        stat.map(|stat| Record { path, settled: stat.is_settled(now), stat })
-    });
+    let copied = copied
+        .filter_map(|(path, stat)| stat.map(|stat| Record { path, settled: stat.is_settled(now), stat }));
     let mut files = merge(changes.kept, copied.collect());
     files.shrink_to_fit();
     let mut bytes = files.iter().map(|file| file.stat.size()).sum();
@@ -59,13 +60,47 @@ pub(super) fn update(
     Ok(Index { bytes, repositories: listing.repositories, files })
 }
 
+/// What is to be believed of a tree without an index, which is made if absent: that there are files, all to be copied
+/// again. They are not removed for that because ext4 makes as many new ones slowly (see [`Copier::copy`]).
+pub(super) fn unknown(tree: &Path) -> Result<Index, SnapshotError> {
+    match fs::DirBuilder::new().mode(0o755).create(tree) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.at("create", tree).map(|()| Index::default()),
+    }
+    let mut files = Vec::new();
+    collect(tree, Path::new(""), &mut files)?;
+    files.sort_unstable_by(|a, b| list::order(&a.path, &b.path));
+    Ok(Index { files, ..Index::default() })
+}
+
+/// Finds the files below a directory of a tree; empty directories and git's own, whose objects may be torn, go.
+fn collect(tree: &Path, dir: &Path, files: &mut Vec<Record>) -> Result<(), SnapshotError> {
+    let path = tree.join(dir);
+    let entries: Vec<_> = fs::read_dir(&path).and_then(Iterator::collect).at("list", &path)?;
+    for entry in entries {
+        let (own, relative) = (entry.path(), dir.join(entry.file_name()));
+        if !entry.file_type().at("inspect", &own)?.is_dir() {
+            files.push(Record { path: relative, stat: FileStat::default(), settled: false });
+        } else if entry.file_name() == list::DOT_GIT {
+            fs::remove_dir_all(&own).at("remove", &own)?;
+        } else {
+            let before = files.len();
+            collect(tree, &relative, files)?;
+            if files.len() == before {
+                fs::remove_dir(&own).at("remove", &own)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Tells what has changed; both lists are in order.
 fn compare(copier: &Copier<'_>, before: Vec<Record>, paths: Vec<PathBuf>) -> Result<Changes, SnapshotError> {
     let stats: Vec<Option<FileStat>> = in_parallel(paths.len(), |n| copier.inspect(&paths[n]))?;
     let mut changes = Changes::default();
     let mut before = before.into_iter().peekable();
     for (path, stat) in paths.into_iter().zip(stats) {
-        while let Some(gone) = before.next_if(|record| record.path < path) {
+        while let Some(gone) = before.next_if(|record| list::order(&record.path, &path).is_lt()) {
             changes.removed.push(gone.path);
         }
         match (before.next_if(|record| record.path == path), stat) {
@@ -106,6 +141,6 @@ fn parents(files: &[PathBuf]) -> impl Iterator<Item = &Path> {
 fn merge(mut one: Vec<Record>, other: Vec<Record>) -> Vec<Record> {
     one.extend(other);
     // Two runs that are in order already, which this finds.
-    one.sort_by(|a, b| a.path.cmp(&b.path));
+    one.sort_by(|a, b| list::order(&a.path, &b.path));
     one
 }

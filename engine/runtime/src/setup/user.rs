@@ -51,12 +51,7 @@ fn read(path: &Path) -> Result<String, SetupError> {
 ///
 /// # Errors
 /// [`SetupError::NoSuchUser`] and [`SetupError::NoSuchGroup`] for names that are in neither.
-pub fn resolve_in(
-    passwd: &str,
-    group: &str,
-    user: &str,
-    additional: &[String],
-) -> Result<User, SetupError> {
+pub fn resolve_in(passwd: &str, group: &str, user: &str, additional: &[String]) -> Result<User, SetupError> {
     let (name, group_name) = match user.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|g| !g.is_empty())),
         None => (user, None),
