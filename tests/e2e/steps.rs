@@ -33,7 +33,7 @@ fn a_name_may_be_as_long_as_names_get() {
 fn what_a_step_leaves_running_does_not_hold_the_job() {
     let checkout = Checkout::new(
         "image: busybox:latest\njobs:\n  a:\n    timeout: 1m\n    steps:\n      \
-         - { name: leaves, run: 'sleep 600 & echo started' }\n      \
+         - { name: leaves, run: 'sleep 600 & until pidof sleep; do usleep 1000; done' }\n      \
          - { name: finds, run: 'pidof sleep && echo still\" \"there' }\n",
     );
     checkout.run().assert_code(0).assert_says(&["still there"]);

@@ -164,7 +164,11 @@ impl Starting {
 
     /// Runs the program; returns once its execve has succeeded.
     pub fn proceed(self) -> Result<Running, LaunchError> {
-        self.connection.send(&Request::Proceed, &[])?;
+        match self.connection.send(&Request::Proceed, &[]) {
+            // It has failed meanwhile, and its last words are still to be read.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+            sent => sent?,
+        }
         match self.answer()?.0 {
             Reply::Started { pid, warnings } => Ok(Running::new(self.connection, pid, warnings)),
             Reply::Failed(error) => Err(error.into()),
