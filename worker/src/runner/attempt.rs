@@ -155,7 +155,7 @@ impl Attempt<'_> {
         match end {
             StepEnd::Exited { code: 0, .. } => Ok(()),
             StepEnd::Exited { oom_killed: true, .. } => Err(Failure::OutOfMemory { step: name }),
-            StepEnd::Exited { code: KILLED, .. } if !self.runs(container).await => {
+            StepEnd::Exited { code: KILLED, .. } if containers.job_has_ended().await => {
                 Err(Failure::ContainerKilled { step: name })
             }
             StepEnd::Exited { code, .. } => Err(Failure::Step { step: name, code }),
@@ -211,11 +211,6 @@ impl Attempt<'_> {
                 }
             }
         }
-    }
-
-    /// Whether a container runs; one that cannot be asked does not count as killed.
-    async fn runs(&self, container: ContainerId) -> bool {
-        self.settings.engine.container(&container.to_string()).await.map_or(true, |c| c.running)
     }
 
     fn skipped(&self, step: &Step, status: Status) {

@@ -12,7 +12,7 @@ use pipelines::{Command, Service as ServiceSpec};
 use rustix::process::Signal;
 
 use super::attempt::{Attempt, Failure};
-use super::containers::{Containers, set_up};
+use super::containers::{Containers, END_NOTICE, set_up};
 use crate::event::Event;
 
 /// The pause before a service's health is asked for again: it begins so and grows by half each time.
@@ -26,8 +26,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 const IMAGE_PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 const IMAGE_INTERVAL: Duration = Duration::from_secs(30);
 const IMAGE_RETRIES: u32 = 3;
-/// How long after its container can't be joined any more a service's end may become known.
-const END_NOTICE: Duration = Duration::from_secs(1);
 /// How much of a failed service's log is shown, in bytes from its end.
 const LOG_SHOWN: usize = 16 * 1024;
 
