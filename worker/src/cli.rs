@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -21,6 +22,8 @@ use worker::workspace::{Snapshot, SnapshotStore};
 
 /// What a pipeline file is called.
 const DEFAULT_FILE: &str = "pipeline.yaml";
+/// How long the checkout is copied before whoever waits is told.
+const LONG_COPY: Duration = Duration::from_secs(2);
 /// The run went well.
 const SUCCESS: u8 = 0;
 /// A job failed, or the run was stopped or could not be set up.
@@ -214,8 +217,15 @@ async fn perform(
 
 /// Copies the checkout, as far as it differs from what the last run of it had.
 fn take_snapshot(engine: &Engine, source: &Source, stop: &Stop) -> anyhow::Result<Snapshot> {
+    let root = source.root().display().to_string();
+    let notice = tokio::spawn(async move {
+        tokio::time::sleep(LONG_COPY).await;
+        say(&format!("worker: copying {root}; the next run copies only what has changed\n"));
+    });
     let take = || SnapshotStore::open(engine.paths())?.take(source.root(), &|| stop.is_requested());
-    Ok(tokio::task::block_in_place(take)?)
+    let taken = tokio::task::block_in_place(take);
+    notice.abort();
+    Ok(taken?)
 }
 
 /// Stops the run at the first Ctrl-C or TERM, at once at the second.
