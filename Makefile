@@ -5,13 +5,23 @@ SHELL := /bin/sh
 ROOT := $(CURDIR)
 IMAGES := target/images
 DEMO := target/demo
+VM := target/vm
 
 # Debian packages, by what needs them.
-RUN_PACKAGES := nftables iproute2 git make gcc libc6-dev pkg-config ca-certificates
+RUN_PACKAGES := nftables iproute2 git ca-certificates
+BUILD_PACKAGES := make gcc libc6-dev pkg-config
 IMAGE_PACKAGES := busybox-static mmdebstrap
 TEST_PACKAGES := docker-registry skopeo iptables procps
+VM_PACKAGES := qemu-system-x86 e2fsprogs
+# What is needed inside the virtual machine, where only a test assembles its program.
+GUEST_PACKAGES := $(RUN_PACKAGES) $(TEST_PACKAGES) busybox-static binutils
 
-.PHONY: demo test bench lint images packages test-packages
+# The tests for which the kernel matters.
+KERNEL_TESTS := --package tests --test kernel --test e2e --test faults \
+	--package engine-sys --package engine-image --package engine-runtime --package engine-network \
+	--package engine-build --package engine --lib
+
+.PHONY: demo test test-vm bench bench-vm lint images packages test-packages vm
 
 ## Runs a real pipeline of a small real project, from nothing.
 demo: packages images
@@ -20,8 +30,14 @@ demo: packages images
 
 ## Checks style and runs every test.
 test: test-packages images lint
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --all-targets
 	cargo test --locked --workspace --no-fail-fast
+
+## Runs the tests for which the kernel matters on a stock Debian 12: Linux 6.1, cgroup v2 alone, systemd.
+test-vm: vm
+	cargo build --locked --workspace --bins
+	cargo test --locked --no-run --message-format=json $(KERNEL_TESTS) >$(VM)/built.json
+	tests/vm/run.sh $(VM) tests/vm/suites.sh
 
 ## Formatting and lints, warnings denied.
 lint:
@@ -33,12 +49,21 @@ bench: packages images
 	cargo build --release --locked --workspace --bins
 	target/release/bench --images "$(ROOT)/$(IMAGES)"
 
+## Times the hot paths on that Debian 12.
+bench-vm: vm
+	cargo build --release --locked --workspace --bins
+	tests/vm/run.sh $(VM) tests/vm/bench.sh
+
 ## Makes the base images that demo and tests use, without a registry.
 images: packages
 	tests/images/make.sh $(IMAGES)
 
 packages:
-	@tests/packages.sh $(RUN_PACKAGES) $(IMAGE_PACKAGES)
+	@tests/packages.sh $(RUN_PACKAGES) $(BUILD_PACKAGES) $(IMAGE_PACKAGES)
 
 test-packages: packages
 	@tests/packages.sh $(TEST_PACKAGES)
+
+vm: images
+	@tests/packages.sh $(VM_PACKAGES)
+	tests/vm/image.sh $(VM) $(GUEST_PACKAGES)

@@ -76,7 +76,7 @@ pub(crate) fn supervisors(machine: &Machine) -> Vec<i32> {
     processes.iter().filter_map(of).collect()
 }
 
-fn mounts(machine: &Machine) -> Vec<String> {
+pub(crate) fn mounts(machine: &Machine) -> Vec<String> {
     let path = machine.path().to_str().unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     // The root itself may be a mount of the test's.
@@ -84,7 +84,7 @@ fn mounts(machine: &Machine) -> Vec<String> {
     mounts.lines().filter(|m| m.contains(path) && !m.contains(&own)).map(|m| format!("mount {m}")).collect()
 }
 
-fn interfaces(machine: &Machine) -> Vec<String> {
+pub(crate) fn interfaces(machine: &Machine) -> Vec<String> {
     let listing = output("ip", &["-details", "link", "show"]);
     let alias = format!("lighter:{}", machine.instance());
     listing.lines().filter(|line| line.contains(&alias)).map(|line| format!("interface {line}")).collect()

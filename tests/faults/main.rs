@@ -5,5 +5,6 @@ mod disk;
 mod kill;
 mod left;
 mod machine;
+mod power_cut;
 mod slow_registry;
 mod supervisor;

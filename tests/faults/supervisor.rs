@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::left::{nothing_is_left, processes, supervisors};
+use crate::left::{interfaces, mounts, nothing_is_left, processes, supervisors};
 use crate::machine::{Machine, eventually, kill_process};
 
 fn waiting(machine: &Machine, name: &str) -> PathBuf {
@@ -41,7 +41,9 @@ fn everything_killed_at_once_is_gone_without_a_sweep() {
         kill_process(supervisor);
     }
     eventually(&mut || {
-        let left = processes(&machine);
+        let mut left = processes(&machine);
+        left.extend(mounts(&machine));
+        left.extend(interfaces(&machine));
         if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
     });
     machine.sweep_by_a_run();

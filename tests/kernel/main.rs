@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod exec;
+mod limits;
 mod network;
 mod overlay;
+mod programs32;
 mod runtime;

@@ -1,5 +1,6 @@
 //! Networks on a real kernel, each test on a host of its own.
 
+mod switch;
 mod world;
 
 use std::collections::HashSet;
@@ -271,7 +272,7 @@ fn the_uplinks_mtu_holds_down_to_the_container() {
         let container = world.container(&spec, 2);
         assert!(container.run("ip -o link show eth0").contains("mtu 1400 "));
         // A bridge without ports must not fall back to 1500.
-        world.host.within(|| world.driver.detach(&endpoint(&spec, 2).host_ifname)).unwrap();
+        world.host.within(|| world.driver.detach(&endpoint(&spec, 2).host_ifname, None)).unwrap();
     }
     let narrow = BridgeSpec { mtu: Some(1280), ..world.spec(2) };
     world.ensure(&narrow);
@@ -288,7 +289,8 @@ fn an_attach_that_fails_half_way_leaves_nothing() {
     let inside = container.interfaces();
     let mut unreachable = endpoint(&spec, 2);
     unreachable.gateway = Some(Ipv4Addr::new(10, 0, 0, 1));
-    let error = world.host.within(|| world.driver.attach(&unreachable, container.fd().as_fd())).unwrap_err();
+    let error =
+        world.host.within(|| world.driver.attach(&unreachable, None, container.fd().as_fd())).unwrap_err();
     assert!(error.to_string().contains("default route through 10.0.0.1"), "{error}");
     assert_eq!(world.host.interfaces(), before);
     assert_eq!(container.interfaces(), inside);
@@ -306,7 +308,8 @@ fn taken_names_and_missing_bridges_are_named() {
 
     let container = Netns::new();
     let two = world.spec(2);
-    let attach = |spec| world.host.within(|| world.driver.attach(&spec, container.fd().as_fd())).unwrap_err();
+    let attach =
+        |spec| world.host.within(|| world.driver.attach(&spec, None, container.fd().as_fd())).unwrap_err();
     let error = attach(endpoint(&two, 2));
     assert!(matches!(&error, AttachError::NoBridge(name) if *name == two.name), "{error}");
     world.ensure(&two);
@@ -362,7 +365,7 @@ fn instances_leave_each_other_alone() {
     world.ensure(&mine);
     world.host.within(|| other.ensure_bridge(&theirs)).unwrap();
     let (a, b) = (world.container(&mine, 2), Netns::new());
-    world.host.within(|| other.attach(&endpoint(&theirs, 2), b.fd().as_fd())).unwrap();
+    world.host.within(|| other.attach(&endpoint(&theirs, 2), None, b.fd().as_fd())).unwrap();
     a.serve();
     b.serve();
     assert_eq!(a.seen_at(address(&theirs, 2)), None);
@@ -380,7 +383,7 @@ fn removing_and_detaching_may_be_repeated() {
     world.ensure(&spec);
     let container = world.container(&spec, 2);
     for _ in 0..2 {
-        world.host.within(|| world.driver.detach(&endpoint(&spec, 2).host_ifname)).unwrap();
+        world.host.within(|| world.driver.detach(&endpoint(&spec, 2).host_ifname, None)).unwrap();
         world.host.within(|| world.driver.remove_bridge(&spec)).unwrap();
     }
     assert!(!container.interfaces().contains(&"eth0".to_owned()));
@@ -444,10 +447,10 @@ fn costs() {
         let containers: Vec<Netns> = (2..12).map(|_| Netns::new()).collect();
         for (container, number) in containers.iter().zip(2..) {
             let endpoint = endpoint(&spec, number);
-            timed("attach", &mut || world.driver.attach(&endpoint, container.fd().as_fd()).unwrap());
+            timed("attach", &mut || world.driver.attach(&endpoint, None, container.fd().as_fd()).unwrap());
         }
         let detached = endpoint(&spec, 2).host_ifname;
-        timed("detach", &mut || world.driver.detach(&detached).unwrap());
+        timed("detach", &mut || world.driver.detach(&detached, None).unwrap());
         for n in 1..=2 {
             let spec = world.spec(n);
             timed("remove_bridge", &mut || world.driver.remove_bridge(&spec).unwrap());

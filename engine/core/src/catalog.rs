@@ -264,6 +264,14 @@ impl Catalog {
         Ok(out)
     }
 
+    /// The containers that have an address on a network.
+    pub(crate) async fn members(&self, network: NetworkId) -> Result<Vec<ContainerId>, Error> {
+        let query =
+            sqlx::query_scalar("SELECT container FROM endpoints WHERE network = ?").bind(network.to_string());
+        let ids: Vec<String> = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        ids.iter().map(|id| parse(id)).collect()
+    }
+
     pub(crate) async fn insert_volume(&self, name: &str, session: Option<SessionId>) -> Result<(), Error> {
         let query = sqlx::query("INSERT OR IGNORE INTO volumes (name, session, created) VALUES (?, ?, ?)")
             .bind(name)

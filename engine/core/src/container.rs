@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine_network::{EndpointSpec, IfName};
+use engine_network::{EndpointSpec, IfName, Switch};
 use engine_runtime::spec::{Process as ProcessSpec, Resources, Security, Spec};
 use engine_runtime::{Claim, Client, ClientError, ExecStreams, Running, State, StdStreams};
 use engine_types::{ContainerId, ImageId, SessionId};
@@ -214,7 +214,10 @@ impl Engine {
         };
         let names = network.as_ref().map(|network| self.names_file(network.id));
         let address = match &network {
-            Some(network) => Some(self.allocate_address(&row, &config, network).await?),
+            Some(network) => {
+                self.adopt_switch(network).await?;
+                Some(self.allocate_address(&row, &config, network).await?)
+            }
             None => None,
         };
         for mount in &config.mounts {
@@ -398,24 +401,24 @@ impl Engine {
         streams: StdStreams,
         endpoint: Option<(&Network, Ipv4Addr)>,
     ) -> Result<Running, Error> {
-        let starting = std::thread::scope(|scope| {
+        let (starting, switch) = std::thread::scope(|scope| {
             let bridge = endpoint.map(|(network, _)| scope.spawn(|| self.ensure_bridge(network)));
             let starting = self.launcher().start(spec, streams);
-            match bridge.map(std::thread::ScopedJoinHandle::join) {
+            let switch = match bridge.map(std::thread::ScopedJoinHandle::join) {
                 Some(Ok(result)) => result?,
                 Some(Err(panic)) => std::panic::resume_unwind(panic),
-                None => {}
-            }
-            Ok::<_, Error>(starting?)
+                None => None,
+            };
+            Ok::<_, Error>((starting?, switch))
         })?;
         match (starting.network_namespace(), endpoint) {
             (Some(namespace), Some((network, address))) => {
-                self.attach(spec.id, network, address, namespace)?;
+                self.attach(spec.id, network, address, switch.as_deref(), namespace)?;
             }
             (Some(namespace), None) => self.driver().loopback_up(namespace)?,
             (None, _) => {}
         }
-        Ok(starting.proceed()?)
+        Ok(starting.proceed(switch.as_ref().map(|switch| switch.as_fd()))?)
     }
 
     fn attach(
@@ -423,11 +426,16 @@ impl Engine {
         id: ContainerId,
         network: &Network,
         address: Ipv4Addr,
-        namespace: std::os::fd::BorrowedFd<'_>,
+        switch: Option<&Switch>,
+        namespace: BorrowedFd<'_>,
     ) -> Result<(), Error> {
+        let bridge = match switch {
+            Some(_) => IfName::switch_bridge(),
+            None => self.driver().bridge_name(&network.id),
+        };
         let endpoint = EndpointSpec {
             network: network.id,
-            bridge: self.driver().bridge_name(&network.id),
+            bridge,
             isolated: false,
             host_ifname: IfName::endpoint(&id, &network.id),
             container_ifname: IfName::eth0(),
@@ -437,7 +445,7 @@ impl Engine {
             gateway: (!network.config.internal).then_some(network.gateway),
             mtu: None,
         };
-        Ok(self.driver().attach(&endpoint, namespace)?)
+        Ok(self.driver().attach(&endpoint, switch, namespace)?)
     }
 }
 

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::catalog::Catalog;
 use crate::error::{At, Error, check_host};
+use crate::network::Switches;
 
 /// The container engine over one root directory. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ struct Inner {
     catalog: Catalog,
     images: ImageStore,
     networks: NetworkDriver,
+    switches: Switches,
     launcher: Launcher,
 }
 
@@ -42,8 +44,17 @@ impl Engine {
         let networks =
             NetworkDriver::new(&instance, &paths.proc).map_err(|e| Error::Damaged(e.to_string()))?;
         let launcher = Launcher::beside_current_exe().at(&paths.root)?;
-        let engine = Self(Arc::new(Inner { paths, instance, catalog, images, networks, launcher }));
+        let engine = Self(Arc::new(Inner {
+            paths,
+            instance,
+            catalog,
+            images,
+            networks,
+            switches: Switches::default(),
+            launcher,
+        }));
         engine.sweep_sessions().await?;
+        engine.sweep_after_boot().await?;
         if let Err(error) = engine.sweep_cgroups() {
             // They cost nobody anything until the next sweep.
             let error: &(dyn std::error::Error + 'static) = &error;
@@ -71,6 +82,10 @@ impl Engine {
 
     pub(crate) fn driver(&self) -> &NetworkDriver {
         &self.0.networks
+    }
+
+    pub(crate) fn switches(&self) -> &Switches {
+        &self.0.switches
     }
 
     pub(crate) fn launcher(&self) -> &Launcher {

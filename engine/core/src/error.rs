@@ -2,7 +2,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use engine_image::{PullError, StoreError};
-use engine_network::{AttachError, BridgeError, FreeSubnetError, NetlinkError, RemoveBridgeError};
+use engine_network::{
+    AttachError, BridgeError, FirewallError, FreeSubnetError, NetlinkError, RemoveBridgeError,
+};
 use engine_runtime::{ClientError, LaunchError, StateError};
 use engine_types::{ErrorKind, ImageId, Paths};
 
@@ -83,6 +85,9 @@ pub enum Error {
     /// A bridge could not be removed.
     #[error(transparent)]
     RemoveBridge(#[from] RemoveBridgeError),
+    /// A network's rules could not be removed.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
     /// A container could not be put on its network.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -130,6 +135,7 @@ impl Error {
             Self::Client(e) => e.kind(),
             Self::Bridge(e) => e.kind(),
             Self::RemoveBridge(e) => e.kind(),
+            Self::Firewall(e) => e.kind(),
             Self::Attach(e) => e.kind(),
             Self::Netlink(e) => e.kind(),
             Self::Subnet(e) => e.kind(),

@@ -17,6 +17,7 @@ pub use engine_runtime as runtime;
 /// Ids, digests, references.
 pub use engine_types as types;
 
+mod after_boot;
 mod catalog;
 mod container;
 mod engine;

@@ -1,11 +1,14 @@
+use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use engine_network::{BridgeSpec, DEFAULT_POOLS, Ipv4Net, SubnetPool};
+use engine_network::{BridgeSpec, DEFAULT_POOLS, Ipv4Net, SubnetPool, Switch};
+use engine_runtime::Client;
 use engine_runtime::dns::Names;
-use engine_types::{ContainerId, NetworkId, SessionId};
+use engine_types::{NetworkId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{NetworkRow, from_json, to_json};
@@ -83,28 +86,18 @@ impl Engine {
         self.forget_network(&network).await
     }
 
-    /// Removes containers, running or not, together with the network that they alone are on. The kernel takes tens of
-    /// milliseconds to delete a bridge, so it does that while the containers go. Goes on past failures; returns the
-    /// first.
-    pub async fn remove_with_network(
-        &self,
-        containers: &[ContainerId],
-        network: &Network,
-    ) -> Result<(), Error> {
-        let mut removals = tokio::task::JoinSet::new();
-        for container in containers {
-            let (engine, container) = (self.clone(), container.to_string());
-            removals.spawn(async move { engine.remove_container(&container, true).await });
-        }
-        let (removed, bridge) = tokio::join!(removals.join_all(), self.remove_bridge(network));
-        removed.into_iter().collect::<Result<(), Error>>()?;
-        bridge?;
-        self.forget_network(network).await
-    }
-
     async fn remove_bridge(&self, network: &Network) -> Result<(), Error> {
-        let (engine, spec) = (self.clone(), self.bridge_spec(network));
-        Ok(blocking(move || engine.driver().remove_bridge(&spec)).await?)
+        let (engine, network) = (self.clone(), network.clone());
+        blocking(move || {
+            let spec = engine.bridge_spec(&network);
+            if network.has_switch() {
+                let switch = engine.switches().take(network.id);
+                Ok(engine.driver().remove_switch(&spec, switch)?)
+            } else {
+                Ok(engine.driver().remove_bridge(&spec)?)
+            }
+        })
+        .await
     }
 
     async fn forget_network(&self, network: &Network) -> Result<(), Error> {
@@ -114,12 +107,43 @@ impl Engine {
         self.catalog().delete_network(network.id).await
     }
 
-    /// Makes the network's bridge unless it is there.
-    pub(crate) fn ensure_bridge(&self, network: &Network) -> Result<(), Error> {
+    /// Makes the network's bridge unless it is there; its switch, where it has one.
+    pub(crate) fn ensure_bridge(&self, network: &Network) -> Result<Option<Arc<Switch>>, Error> {
         let spec = self.bridge_spec(network);
+        if network.has_switch() {
+            let place = self.switches().place(network.id);
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            if place.is_none() {
+                *place = Some(Arc::new(self.driver().make_switch(&spec)?));
+            }
+            return Ok(place.clone());
+        }
         if !self.driver().is_ready(&spec)? {
             self.driver().ensure_bridge(&spec)?;
         }
+        Ok(None)
+    }
+
+    /// Gets hold of a network's switch, if another process made it and a container keeps it.
+    pub(crate) async fn adopt_switch(&self, network: &Network) -> Result<(), Error> {
+        if !network.has_switch() || self.switches().is_held(network.id) {
+            return Ok(());
+        }
+        let members = self.catalog().members(network.id).await?;
+        let (engine, id) = (self.clone(), network.id);
+        blocking(move || {
+            let held = members.iter().find_map(|&member| {
+                let client = Client::connect(&engine.run_dir(member));
+                // One that does not run, or ends just now, keeps nothing.
+                client.and_then(|client| client.held()).ok().flatten()
+            });
+            if let Some(held) = held {
+                let place = engine.switches().place(id);
+                let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+                place.get_or_insert_with(|| Arc::new(Switch::from_descriptor(held)));
+            }
+        })
+        .await;
         Ok(())
     }
 
@@ -175,7 +199,35 @@ impl Engine {
     }
 }
 
+/// The switches that this process holds. Containers hold copies: what is here only spares asking them.
+#[derive(Debug, Default)]
+pub(crate) struct Switches(Mutex<HashMap<NetworkId, Place>>);
+
+/// Locked while the switch is being made.
+type Place = Arc<Mutex<Option<Arc<Switch>>>>;
+
+impl Switches {
+    fn place(&self, id: NetworkId) -> Place {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(places.entry(id).or_default())
+    }
+
+    fn is_held(&self, id: NetworkId) -> bool {
+        self.place(id).lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn take(&self, id: NetworkId) -> Option<Arc<Switch>> {
+        let place = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)?;
+        place.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 impl Network {
+    /// Whether its bridge is in a namespace of its own: a session's networks come and go by the minute.
+    pub(crate) fn has_switch(&self) -> bool {
+        self.config.session.is_some()
+    }
+
     fn from_row(row: &NetworkRow) -> Result<Self, Error> {
         let subnet = parse_subnet(row)?;
         let gateway = subnet.hosts().next().ok_or_else(|| Error::Damaged(row.subnet.clone()))?;

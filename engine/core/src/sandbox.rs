@@ -99,6 +99,7 @@ impl BuildSandbox<'_> {
 
     async fn start(&self, spec: Spec, streams: StdStreams) -> Result<Process, Error> {
         let (engine, network, id) = (self.engine.clone(), self.network.clone(), spec.id);
+        engine.adopt_switch(&network).await?;
         let candidates = self.network.subnet.hosts().filter(|&a| a != self.network.gateway);
         let address = engine.catalog().allocate_address(id, network.id, &[], candidates).await?;
         let address = address.ok_or_else(|| Error::NoFreeAddress(network.name.clone()))?;

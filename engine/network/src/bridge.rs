@@ -122,6 +122,23 @@ impl NetworkDriver {
         let undo = Undo { driver: self, spec, created: create_bridge(&mut connection, spec)? };
         let link = connection.link(&spec.name)?.filter(|link| is_bridge_of(link, &spec.id));
         let index = link.ok_or_else(|| BridgeError::NameTaken(spec.name.clone()))?.header.index;
+        let mtu = match spec.mtu {
+            Some(mtu) => Some(mtu),
+            None => uplink_mtu(&mut connection)?,
+        };
+        self.admit(spec, &mut connection, index, mtu)?;
+        undo.commit();
+        Ok(())
+    }
+
+    /// Gives the host's interface of a network its rules, its address and, last, its link.
+    pub(crate) fn admit(
+        &self,
+        spec: &BridgeSpec,
+        connection: &mut Connection,
+        index: u32,
+        mtu: Option<u32>,
+    ) -> Result<(), BridgeError> {
         // An unasked-for router advertisement from a container must not configure the host.
         if self.kernel_has_ipv6() {
             self.switch_on(&format!("sys/net/ipv6/conf/{}/disable_ipv6", spec.name))?;
@@ -129,13 +146,7 @@ impl NetworkDriver {
         firewall::add_network(&self.instance, spec)?;
         forward_policy::override_drop(&self.proc)?;
         self.switch_on("sys/net/ipv4/ip_forward")?;
-        let mtu = match spec.mtu {
-            Some(mtu) => Some(mtu),
-            None => uplink_mtu(&mut connection)?,
-        };
-        connection.apply_all(self.configure(spec, index, mtu))?;
-        undo.commit();
-        Ok(())
+        Ok(connection.apply_all(self.configure(spec, index, mtu))?)
     }
 
     /// Whether [`NetworkDriver::ensure_bridge`] has finished for this network since the machine started. Bringing the
@@ -145,9 +156,8 @@ impl NetworkDriver {
         Ok(link.is_some_and(|link| link.header.flags.contains(LinkFlags::Up)))
     }
 
-    /// Removes a network's bridge and rules, goes on past a failure and returns all. Repeating it is harmless.
-    ///
-    /// The kernel takes tens of milliseconds to delete a bridge.
+    /// Removes a network's bridge and rules, goes on past a failure and returns all. Repeating it is harmless. The
+    /// kernel takes tens of milliseconds to delete a bridge.
     pub fn remove_bridge(&self, spec: &BridgeSpec) -> Result<(), RemoveBridgeError> {
         let mut failures: Vec<TeardownFailure> = Vec::new();
         // The interface first: without its rules it would stand open.
@@ -192,7 +202,7 @@ impl NetworkDriver {
     }
 }
 
-fn validate(spec: &BridgeSpec) -> Result<(), BridgeError> {
+pub(crate) fn validate(spec: &BridgeSpec) -> Result<(), BridgeError> {
     let subnet = spec.subnet.trunc();
     if subnet.prefix_len() > LONGEST_PREFIX {
         return Err(BridgeError::TooSmall(subnet));
@@ -245,7 +255,7 @@ fn create_bridge(connection: &mut Connection, spec: &BridgeSpec) -> Result<bool,
 
 /// A locally administered address that says whose the bridge is from the moment it exists; the alias comes
 /// later.
-fn mac_of(id: &NetworkId) -> [u8; 6] {
+pub(crate) fn mac_of(id: &NetworkId) -> [u8; 6] {
     let mut mac = [0x02, 0, 0, 0, 0, 0];
     hex::decode_to_slice(&id.to_string()[..10], &mut mac[1..]).expect("an id is 64 hex digits");
     mac
@@ -260,7 +270,7 @@ fn is_bridge_of(link: &LinkMessage, id: &NetworkId) -> bool {
 }
 
 /// The MTU of the interface that leads to the rest of the world; `None` where no route does.
-fn uplink_mtu(connection: &mut Connection) -> Result<Option<u32>, NetlinkError> {
+pub(crate) fn uplink_mtu(connection: &mut Connection) -> Result<Option<u32>, NetlinkError> {
     let mut query = RouteMessage::default();
     query.header.address_family = AddressFamily::Inet;
     query.header.destination_prefix_length = 32;

@@ -1,5 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use engine_types::{ErrorKind, NetworkId};
 
 use crate::netlink::{CHANGE, CREATE, Connection, NetlinkError, Request, delete, link_named, up};
-use crate::{IfName, NetworkDriver, netns};
+use crate::{IfName, NetworkDriver, Switch, netns};
 
 /// How often an interface is asked whether its link is up, and how long each time to wait: together more than
 /// the second by which the kernel may put off a link's change (net/core/link_watch.c).
@@ -29,11 +29,11 @@ const LINK_INTERVAL: Duration = Duration::from_millis(1);
 pub struct EndpointSpec {
     /// The network.
     pub network: NetworkId,
-    /// The network's bridge, which exists.
+    /// The network's bridge, which exists, on the host or in its switch ([`IfName::switch_bridge`]).
     pub bridge: IfName,
     /// Whether the container is kept from the network's other containers (the network's `icc` is off).
     pub isolated: bool,
-    /// The name of the pair's end on the host: see [`IfName::endpoint`].
+    /// The name of the pair's end at the bridge: see [`IfName::endpoint`].
     pub host_ifname: IfName,
     /// The name of the end in the container.
     pub container_ifname: IfName,
@@ -85,8 +85,26 @@ impl NetworkDriver {
     ///
     /// The pair is created with its one end already inside the namespace: moving it there would wait 15-30 ms
     /// for the kernel. No nftables rule is touched; those are the network's. What was made is undone on failure.
-    pub fn attach(&self, spec: &EndpointSpec, netns: BorrowedFd<'_>) -> Result<(), AttachError> {
-        let mut host = Connection::open()?;
+    /// `switch` is where the network's bridge is, unless it is on the host.
+    pub fn attach(
+        &self,
+        spec: &EndpointSpec,
+        switch: Option<&Switch>,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), AttachError> {
+        match switch {
+            Some(switch) => netns::within(switch.as_fd(), |connection| self.join(spec, connection, netns)),
+            None => self.join(spec, &mut Connection::open()?, netns),
+        }
+    }
+
+    /// Connects to the bridge in the namespace of `host`.
+    fn join(
+        &self,
+        spec: &EndpointSpec,
+        host: &mut Connection,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), AttachError> {
         let bridge = host.link(&spec.bridge)?.ok_or_else(|| AttachError::NoBridge(spec.bridge.clone()))?;
         let mtu = spec.mtu.or_else(|| mtu_of(&bridge));
         match host.apply(create_pair(spec, bridge.header.index, mtu, netns)) {
@@ -96,7 +114,7 @@ impl NetworkDriver {
             }
             result => result?,
         }
-        let pair = Pair { host: &mut host, name: &spec.host_ifname };
+        let pair = Pair { host, name: &spec.host_ifname };
         let ipv6 = self.kernel_has_ipv6();
         pair.host.apply_all(self.host_end(spec, ipv6))?;
         netns::within(netns, |inside| configure_container_end(inside, spec, ipv6))?;
@@ -116,8 +134,11 @@ impl NetworkDriver {
     /// Takes a running container off a network; its end of the pair goes too. Succeeds where there is none.
     ///
     /// An ended container needs no call: the pair goes with its network namespace.
-    pub fn detach(&self, host_ifname: &IfName) -> Result<(), NetlinkError> {
-        delete_link(&mut Connection::open()?, host_ifname)
+    pub fn detach(&self, host_ifname: &IfName, switch: Option<&Switch>) -> Result<(), NetlinkError> {
+        match switch {
+            Some(switch) => netns::within(switch.as_fd(), |connection| delete_link(connection, host_ifname)),
+            None => delete_link(&mut Connection::open()?, host_ifname),
+        }
     }
 
     /// The second half of the host's end, which takes for granted that the interface is ours.
@@ -145,7 +166,7 @@ impl NetworkDriver {
 /// sent before; a connection would notice only after the second in which TCP and ARP repeat themselves. Since
 /// Linux 6.8, asking for an interface enables its link on the spot (`linkwatch_sync_dev` in `rtnl_getlink`), so
 /// the first question suffices; older kernels are asked again. A link that stays down is no failure here.
-fn await_link(connection: &mut Connection, name: &IfName) -> Result<(), NetlinkError> {
+pub(crate) fn await_link(connection: &mut Connection, name: &IfName) -> Result<(), NetlinkError> {
     for _ in 0..LINK_ATTEMPTS {
         let is_up = |link: LinkMessage| link.attributes.contains(&LinkAttribute::OperState(State::Up));
         if connection.link(name)?.is_some_and(is_up) {

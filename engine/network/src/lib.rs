@@ -1,7 +1,8 @@
 //! Bridges, veth pairs, addresses and nftables.
 //!
-//! A network is a bridge on the host and a few elements of the sets in one nftables table per engine root
-//! (`firewall.rs`); a container on it is a veth pair. This crate only applies: which subnet and which address,
+//! A network is a bridge and a few elements of the sets in one nftables table per engine root (`firewall.rs`); a
+//! container on it is a veth pair. The bridge is on the host or, for networks that come and go, in a namespace of its
+//! own (`switch.rs`). This crate only applies: which subnet and which address,
 //! and that nobody sweeps while another creates, is the caller's to decide. It keeps nothing in memory: what
 //! exists is read from the kernel, where each interface says in its alias (`lighter:<instance>:<network id>`)
 //! whose it is.
@@ -19,6 +20,7 @@ mod netns;
 mod program;
 mod subnet;
 mod sweep;
+mod switch;
 mod teardown;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ pub use netlink::NetlinkError;
 pub use program::ProgramError;
 pub use subnet::{DEFAULT_POOLS, FreeSubnetError, SubnetPool};
 pub use sweep::{SweepError, Swept};
+pub use switch::Switch;
 pub use teardown::TeardownFailure;
 
 use engine_types::NetworkId;

@@ -40,6 +40,16 @@ impl IfName {
         Self("lo".to_owned())
     }
 
+    /// The bridge of a network that has a namespace for it.
+    pub fn switch_bridge() -> Self {
+        Self("br0".to_owned())
+    }
+
+    /// The end, there, of the cable to the host.
+    pub(crate) fn switch_port() -> Self {
+        Self("host".to_owned())
+    }
+
     /// The first interface of a container, as Docker names it.
     pub fn eth0() -> Self {
         Self("eth0".to_owned())

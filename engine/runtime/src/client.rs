@@ -217,6 +217,14 @@ impl Client {
         self.done(&Request::Attach { output, input }, &[stream])
     }
 
+    /// What the launcher gave the supervisor to hold, if anything.
+    pub fn held(&self) -> Result<Option<OwnedFd>, ClientError> {
+        match self.exchange(&Request::Held, &[])? {
+            (Reply::Held, descriptors) => Ok(descriptors.into_iter().next()),
+            (other, _) => Err(self.refused(other)),
+        }
+    }
+
     /// Blocks until the first process has ended; `None` if the supervisor died first.
     pub fn wait(&self) -> Result<Option<Exit>, ClientError> {
         self.connection.send(&Request::Wait, &[]).map_err(|e| self.failed(e))?;
@@ -237,11 +245,16 @@ impl Client {
     }
 
     fn request(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Reply, ClientError> {
+        Ok(self.exchange(request, descriptors)?.0)
+    }
+
+    fn exchange(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(Reply, Vec<OwnedFd>), ClientError> {
         self.connection.send(request, descriptors).map_err(|e| self.failed(e))?;
-        match self.connection.receive().map_err(|e| self.failed(e))? {
-            Some((reply, _)) => Ok(reply),
-            None => Err(ClientError::NotRunning),
-        }
+        self.connection.receive().map_err(|e| self.failed(e))?.ok_or(ClientError::NotRunning)
     }
 
     fn refused(&self, reply: Reply) -> ClientError {

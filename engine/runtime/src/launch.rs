@@ -162,12 +162,13 @@ impl Starting {
         self.network.as_ref().map(AsFd::as_fd)
     }
 
-    /// Runs the program; returns once its execve has succeeded.
-    pub fn proceed(self) -> Result<Running, LaunchError> {
-        match self.connection.send(&Request::Proceed, &[]) {
-            // It has failed meanwhile, and its last words are still to be read.
+    /// Runs the program; returns once its execve has succeeded. The supervisor keeps a copy of `held` as long as the
+    /// container lives; others get it by [`crate::Client::held`].
+    pub fn proceed(self, held: Option<BorrowedFd<'_>>) -> Result<Running, LaunchError> {
+        match self.connection.send(&Request::Proceed, held.as_slice()) {
+            // The set-up has failed meanwhile: the supervisor has said why and is gone.
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
-            sent => sent?,
+            result => result?,
         }
         match self.answer()?.0 {
             Reply::Started { pid, warnings } => Ok(Running::new(self.connection, pid, warnings)),

@@ -32,8 +32,11 @@ const DESCRIPTORS_MAX: usize = 4;
 pub(crate) enum Request {
     /// Make the container. Descriptors: the spec's memfd, then those of `io`. Only as the launcher's first message.
     Launch { io: LaunchIo },
-    /// The network stands: run the first process. Only from the launcher.
+    /// The network stands: run the first process. A descriptor beside is held to the container's end: what keeps its
+    /// network. Only from the launcher.
     Proceed,
+    /// Send a copy of the descriptor that `Proceed` came with.
+    Held,
     /// Send a signal to the first process, or, after `Exec` on this connection, to all processes of that exec.
     Signal { number: i32 },
     /// Run a process in the container. Descriptors: the memfd of an [`ExecBody`], then standard input, output and
@@ -80,6 +83,8 @@ pub(crate) enum Reply {
     Ok,
     /// It could not be started because the first process has ended.
     NotRunning,
+    /// What was asked for by `Held` is the descriptor beside; none if there is none.
+    Held,
     /// The request makes no sense now.
     Refused { reason: String },
 }

@@ -162,7 +162,7 @@ impl World {
     /// A container on the network, with the subnet's address number `address`.
     pub(super) fn container(&self, spec: &BridgeSpec, address: u8) -> Netns {
         let netns = Netns::new();
-        self.host.within(|| self.driver.attach(&endpoint(spec, address), netns.0.as_fd())).unwrap();
+        self.host.within(|| self.driver.attach(&endpoint(spec, address), None, netns.0.as_fd())).unwrap();
         netns
     }
 }

@@ -112,15 +112,12 @@ impl<'a> Containers<'a> {
     /// Removes everything, past failures; the first of them.
     pub(super) async fn take_down(self) -> Result<(), Error> {
         let engine = &self.attempt.settings.engine;
+        let removals =
+            self.created.iter().map(|id| async { engine.remove_container(&id.to_string(), true).await });
+        futures::future::join_all(removals).await.into_iter().collect::<Result<(), Error>>()?;
         match &self.network {
-            Some(network) => engine.remove_with_network(&self.created, network).await,
-            None => {
-                let removals = self
-                    .created
-                    .iter()
-                    .map(|id| async { engine.remove_container(&id.to_string(), true).await });
-                futures::future::join_all(removals).await.into_iter().collect()
-            }
+            Some(network) => engine.remove_network(&network.id.to_string()).await,
+            None => Ok(()),
         }
     }
 

@@ -146,8 +146,8 @@ fn resolves_names_ids_and_prefixes() {
 fn an_ambiguous_prefix_is_no_image() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    // Seventeen images have two whose ids begin with the same digit.
-    let ids: Vec<_> = (0..17).map(|n| import(&store, &n.to_string(), "a").id.0.hex()).collect();
+    // Seventeen images have two whose ids begin with the same digit, which no name here is.
+    let ids: Vec<_> = (0..17).map(|n| import(&store, &n.to_string(), "z").id.0.hex()).collect();
     let first = |hex: &String| hex[..1].to_owned();
     let twice = ids.iter().map(first).find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1);
     assert_eq!(store.resolve(&twice.unwrap()).unwrap_err().kind(), ErrorKind::NotFound);

@@ -147,10 +147,13 @@ impl Cgroup {
     ) -> Result<Self, SetupError> {
         match hierarchies {
             Hierarchies::V2 { root } => {
-                let dir = root.join(parent).join(id);
-                v2::make_dirs(root, &root.join(parent), &dir)?;
+                let parent = root.join(parent);
+                let dir = parent.join(id);
+                create_in(&parent, &dir)?;
                 let handle = open_dir(&dir).step_at(Step::Cgroup, &dir)?;
                 let cgroup = Self { layout: Layout::V2 { dir: dir.clone(), handle } };
+                v2::delegate(root)?;
+                v2::delegate(&parent)?;
                 v2::apply(&dir, resources)?;
                 let Layout::V2 { handle, .. } = &cgroup.layout else { return Ok(cgroup) };
                 if !security.all_devices {
@@ -167,7 +170,7 @@ impl Cgroup {
                 if let Layout::V1 { dirs } = &cgroup.layout {
                     v1::apply(dirs, resources, warnings)?;
                     if !security.all_devices {
-                        v1::allow_devices(dirs, &devices::allowed(security))?;
+                        v1::allow_devices(dirs, &devices::allowed(security), warnings)?;
                     }
                 }
                 Ok(cgroup)
@@ -386,16 +389,16 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     result.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })
 }
 
-/// Makes a container's directory, and `parent` above it if absent, on which `made` is called then.
-fn create_in(parent: &Path, dir: &Path, made: impl Fn()) -> Result<(), SetupError> {
+/// Makes a container's directory, and `parent` above it if absent.
+fn create_in(parent: &Path, dir: &Path) -> Result<(), SetupError> {
     let mut attempts = 0;
     loop {
         match fs::create_dir(parent) {
-            Ok(()) => made(),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).step_at(Step::Cgroup, parent),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(e).step_at(Step::Cgroup, parent);
+            }
+            _ => attempts += 1,
         }
-        attempts += 1;
         match fs::create_dir(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && attempts < CREATE_ATTEMPTS => {}
             result => return result.step_at(Step::Cgroup, dir),

@@ -33,7 +33,7 @@ pub(super) fn make_dirs(
         if name == "cpuset" {
             make_cpuset(root, &parent, &dir)?;
         } else if !dirs.contains_key(&dir) {
-            super::create_in(&parent, &dir, || {})?;
+            super::create_in(&parent, &dir)?;
         }
         dirs.entry(dir).or_default().push(name.clone());
     }
@@ -94,8 +94,16 @@ pub(super) fn apply(
 }
 
 /// Denies all devices, then allows the listed ones (`devices.deny`, `devices.allow`).
-pub(super) fn allow_devices(dirs: &BTreeMap<PathBuf, Vec<String>>, rules: &[Rule]) -> Result<(), SetupError> {
-    let Ok(dir) = controller(dirs, "devices") else { return Ok(()) };
+pub(super) fn allow_devices(
+    dirs: &BTreeMap<PathBuf, Vec<String>>,
+    rules: &[Rule],
+    warnings: &mut Vec<String>,
+) -> Result<(), SetupError> {
+    let Ok(dir) = controller(dirs, "devices") else {
+        warnings
+            .push("devices are not limited: this host has no devices cgroup controller mounted".to_owned());
+        return Ok(());
+    };
     write(&dir.join("devices.deny"), "a")?;
     let allow = dir.join("devices.allow");
     rules.iter().try_for_each(|rule| write(&allow, rule))

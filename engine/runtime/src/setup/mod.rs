@@ -130,7 +130,10 @@ fn run_exec(child: ExecChild<'_>) -> Result<Infallible, SetupError> {
     let ExecChild { spec, process, init, entry, filters, security, streams, supervisor } = child;
     shield()?;
     entry.enter().step(Step::Cgroup)?;
-    let mut namespaces = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::CONTROL_GROUP;
+    // A cgroup namespace of its own, not the container's: in that, its own directory below the container's would be
+    // named, where programs would look for the limits in vain (v2 passes no controller on to it).
+    engine_sys::process::unshare_cgroup_namespace().step(Step::CgroupNamespace)?;
+    let mut namespaces = ThreadNameSpaceType::MOUNT;
     for (own, kind) in [
         (spec.namespaces.network, ThreadNameSpaceType::NETWORK),
         (spec.namespaces.uts, ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine_sys::mount::{MountAttributes, set_attributes};
 use rustix::fs::{Mode, makedev};
@@ -118,21 +118,21 @@ fn mount_cgroup(root: &Root, cgroup: &Cgroup, attributes: MountAttrFlags) -> Res
     let Some(dirs) = cgroup.v1_dirs() else { return Ok(()) };
     let tmpfs = new_mount("tmpfs", &[("mode", "755")], PLAIN).step(Step::MountCgroup)?;
     attach_at(root, &tmpfs, at, Step::MountCgroup)?;
-    let read_only = MountAttributes::NO_SUID.with(MountAttributes::NO_DEVICES).with(MountAttributes::NO_EXEC);
-    let read_only = if attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
-        read_only.with(MountAttributes::READ_ONLY)
+    let plain = MountAttributes::NO_SUID.with(MountAttributes::NO_DEVICES).with(MountAttributes::NO_EXEC);
+    let attributes = if attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+        plain.with(MountAttributes::READ_ONLY)
     } else {
-        read_only
+        plain
     };
     for (dir, controllers) in dirs {
         let target = Path::new(at).join(controllers.join(","));
         let tree = root::open_host(dir).and_then(|fd| root::clone_tree(fd.as_fd(), false));
         let tree = tree.step_at(Step::MountCgroup, dir)?;
-        set_attributes(tree.as_fd(), read_only, None, false).step_at(Step::MountCgroup, dir)?;
+        set_attributes(tree.as_fd(), attributes, None, false).step_at(Step::MountCgroup, dir)?;
         let mount_point = root.make_dir(&target)?;
         root::attach(tree.as_fd(), mount_point.as_fd()).step_at(Step::MountCgroup, &target)?;
     }
-    Ok(())
+    set_attributes(tmpfs.as_fd(), attributes, None, false).step(Step::MountCgroup)
 }
 
 fn mount_dev(root: &Root, spec: &Spec) -> Result<(), SetupError> {
@@ -262,32 +262,10 @@ fn write_sysctls(root: &Root, spec: &Spec) -> Result<(), SetupError> {
 }
 
 fn restrict_paths(root: &Root, security: &Security) -> Result<(), SetupError> {
-    let absent = |e: &std::io::Error| {
-        matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-    };
-    if !security.masked_paths.is_empty() {
-        let null = root.resolve(Path::new("/dev/null")).step(Step::MaskPath)?;
-        let empty = new_mount(
-            "tmpfs",
-            &[("size", "0"), ("nr_inodes", "2")],
-            PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY,
-        )
-        .step(Step::MaskPath)?;
-        for path in &security.masked_paths {
-            let target = match root.resolve(path) {
-                Err(e) if absent(&e) => continue,
-                other => other.step_at(Step::MaskPath, path)?,
-            };
-            let is_dir = root::is_dir(target.as_fd()).step_at(Step::MaskPath, path)?;
-            let cover = root::clone_tree(if is_dir { empty.as_fd() } else { null.as_fd() }, false);
-            cover
-                .and_then(|cover| root::attach(cover.as_fd(), target.as_fd()))
-                .step_at(Step::MaskPath, path)?;
-        }
-    }
+    mask(root, &security.masked_paths)?;
     for path in &security.read_only_paths {
         let target = match root.resolve(path) {
-            Err(e) if absent(&e) => continue,
+            Err(e) if is_absent(&e) => continue,
             other => other.step_at(Step::ReadOnlyPath, path)?,
         };
         let cover = || {
@@ -298,6 +276,41 @@ fn restrict_paths(root: &Root, security: &Security) -> Result<(), SetupError> {
         cover().step_at(Step::ReadOnlyPath, path)?;
     }
     Ok(())
+}
+
+/// Hides files under /dev/null and directories under an empty file system, the same for all. That one is attached to
+/// the first and copied from there, because Linux before 6.15 copies no mount that is not attached.
+fn mask(root: &Root, paths: &[PathBuf]) -> Result<(), SetupError> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let null = root.resolve(Path::new("/dev/null")).step(Step::MaskPath)?;
+    let options = [("size", "0"), ("nr_inodes", "2")];
+    let empty =
+        new_mount("tmpfs", &options, PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY).step(Step::MaskPath)?;
+    let mut is_attached = false;
+    for path in paths {
+        let target = match root.resolve(path) {
+            Err(e) if is_absent(&e) => continue,
+            other => other.step_at(Step::MaskPath, path)?,
+        };
+        let cover =
+            |from: &OwnedFd| root::attach(root::clone_tree(from.as_fd(), false)?.as_fd(), target.as_fd());
+        let result = match root::is_dir(target.as_fd()).step_at(Step::MaskPath, path)? {
+            false => cover(&null),
+            true if is_attached => cover(&empty),
+            true => {
+                is_attached = true;
+                root::attach(empty.as_fd(), target.as_fd())
+            }
+        };
+        result.step_at(Step::MaskPath, path)?;
+    }
+    Ok(())
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 fn attach_at(root: &Root, mount: &OwnedFd, at: &str, step: Step) -> Result<(), SetupError> {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use engine_sys::process::{Child, Namespaces};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -33,6 +33,8 @@ pub(super) struct Started {
     pub(super) terminal: Option<OwnedFd>,
     /// Answers its DNS queries.
     pub(super) resolver: Option<Resolver>,
+    /// What the launcher wants kept: the container's network goes with the last that holds it.
+    pub(super) held: Option<OwnedFd>,
 }
 
 /// Clones the first process, which sets itself up meanwhile.
@@ -54,8 +56,8 @@ pub(super) fn make(
         let path = format!("/proc/{pid}/ns/net");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&path, flags, Mode::empty());
-        if let Err(Errno::NOENT | Errno::SRCH) = opened {
-            // It has ended already. What it said of that counts.
+        // A child that has failed already is a zombie without namespaces; what it has said tells why.
+        if opened.is_err() && has_spoken(&made.connection)? {
             made.hear()?;
         }
         made.network = Some(opened.step_at(Step::Control, &path)?);
@@ -67,15 +69,15 @@ pub(super) fn make(
 pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Result<Started, SetupError> {
     let network = made.network.as_ref().map(AsFd::as_fd);
     launcher.send(&Reply::NetworkReady, network.as_slice()).step(Step::Control)?;
-    loop {
+    let held = loop {
         match next(&made.connection, launcher)? {
             Event::Launcher => match launcher.receive::<Request>().step(Step::Control)? {
-                Some((Request::Proceed, _)) => break,
+                Some((Request::Proceed, descriptors)) => break descriptors.into_iter().next(),
                 _ => return Err(SetupError::Vanished),
             },
             Event::Child => made.hear()?.then_some(()).ok_or(SetupError::Vanished)?,
         }
-    }
+    };
     // Loopback is up from here on, and nobody has asked yet.
     let resolver = match (&spec.dns, &made.child) {
         (Some(config), Some(child)) => Some(Resolver::listen(config, child.pid)?),
@@ -88,10 +90,17 @@ pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Resul
     }
     while let Event::Child = next(&made.connection, launcher)? {
         if !made.hear()? {
-            return made.into_started(spec, resolver);
+            return made.into_started(spec, resolver, held);
         }
     }
     Err(SetupError::Vanished) // the launcher is gone
+}
+
+fn has_spoken(child: &Connection) -> Result<bool, SetupError> {
+    let mut poll = [PollFd::new(child, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&at_once)));
+    ready.map(|count| count > 0).step(Step::Control)
 }
 
 enum Event {
@@ -118,7 +127,12 @@ impl Made {
         }
     }
 
-    fn into_started(mut self, spec: &Spec, resolver: Option<Resolver>) -> Result<Started, SetupError> {
+    fn into_started(
+        mut self,
+        spec: &Spec,
+        resolver: Option<Resolver>,
+        held: Option<OwnedFd>,
+    ) -> Result<Started, SetupError> {
         let child = self.child.take().ok_or(SetupError::Vanished)?;
         if spec.namespaces.pid == Namespace::Private {
             // Children of this process are born in the container from now on: that is how exec gets there.
@@ -129,7 +143,7 @@ impl Made {
                 Err(e) => return Err(e).step(Step::JoinNamespaces),
             }
         }
-        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal: self.terminal.take(), resolver })
+        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal: self.terminal.take(), resolver, held })
     }
 }
 

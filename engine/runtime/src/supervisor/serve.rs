@@ -34,6 +34,7 @@ pub(super) struct Server<'a> {
     init: OwnedFd,
     relay: Option<Relay>,
     resolver: Option<Resolver>,
+    held: Option<OwnedFd>,
     clients: BTreeMap<u64, Client>,
     execs: BTreeMap<u64, Exec>,
     /// The last number given to a client or an exec.
@@ -80,6 +81,7 @@ impl<'a> Server<'a> {
             init: started.pidfd,
             relay,
             resolver: started.resolver,
+            held: started.held,
             clients,
             execs: BTreeMap::new(),
             last: LAUNCHER,
@@ -212,8 +214,15 @@ impl<'a> Server<'a> {
                 self.clients.get_mut(&number)?.waits = true;
                 return None;
             }
+            Request::Held if !quiet => {
+                let held = self.held.as_ref().map(AsFd::as_fd);
+                if self.clients.get(&number)?.connection.send(&Reply::Held, held.as_slice()).is_err() {
+                    self.clients.remove(&number);
+                }
+                return None;
+            }
             Request::Exec if !quiet => return self.exec(number, descriptors),
-            Request::Exec | Request::Launch { .. } | Request::Proceed => {
+            Request::Exec | Request::Held | Request::Launch { .. } | Request::Proceed => {
                 return Some(refused("this connection is for something else"));
             }
         };

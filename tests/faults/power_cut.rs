@@ -1,0 +1,30 @@
+//! A machine that went down with commits of the catalog that had not reached the disk.
+
+use std::fs;
+
+use crate::machine::{Machine, text};
+
+#[test]
+fn directories_that_no_row_names_are_removed_after_the_next_boot() {
+    let machine = Machine::new();
+    let engine = |arguments: &[&str]| {
+        let output = machine.command("engine").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output).trim().to_owned()
+    };
+    let kept = engine(&["run", "-d", "--network", "none", "busybox:latest", "true"]);
+    engine(&["wait", &kept]);
+    let (lost, session) = ("ab".repeat(32), "cd".repeat(32));
+    let orphans =
+        [machine.root().join("containers").join(&lost), machine.root().join("sessions").join(&session)];
+    for orphan in &orphans {
+        fs::create_dir_all(orphan.join("upper/some/where")).unwrap();
+    }
+    engine(&["ps"]);
+    assert!(orphans.iter().all(|orphan| orphan.exists()), "they may be another process's, about to be named");
+    fs::write(machine.run_dir().join("boot"), "an earlier one").unwrap();
+    engine(&["ps"]);
+    assert!(orphans.iter().all(|orphan| !orphan.exists()));
+    engine(&["logs", &kept]);
+    engine(&["rm", &kept]);
+}
