@@ -18,7 +18,7 @@ use worker::event::{Event, Reporter};
 use worker::runner::{JobReport, RunReport, Settings, run, stop_pair};
 use worker::secrets::Secrets;
 use worker::source::Source;
-use worker::workspace::Snapshot;
+use worker::workspace::SnapshotStore;
 
 /// How many examples run at the same time: most of each is waiting.
 const PARALLEL: usize = 4;
@@ -127,7 +127,8 @@ impl Example {
         let source = Source::of(&self.file).unwrap();
         let plan = pipeline.expand(&source.context(pipelines::Event::Manual, "example")).unwrap();
         let session = Arc::new(engine.begin_session().await.unwrap());
-        let snapshot = Snapshot::take(source.root(), &session.dir().join("source")).unwrap();
+        let snapshots = SnapshotStore::open(engine.paths()).unwrap();
+        let snapshot = snapshots.take(source.root(), &|| false).unwrap();
         let artifacts = self.dir.join("artifacts");
         let capture = Arc::new(Capture::default());
         // The run can't be stopped once the handle is dropped, and need not be.

@@ -10,3 +10,4 @@ mod secrets;
 mod services;
 mod sources;
 mod steps;
+mod users;

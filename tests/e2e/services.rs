@@ -33,6 +33,16 @@ jobs:
 }
 
 #[test]
+fn one_may_have_the_jobs_name() {
+    let checkout = Checkout::new(
+        "image: busybox:latest\njobs:\n  web:\n    services:\n      web:\n        image: busybox:latest\n        \
+         command: mkdir /www; echo it\" \"serves > /www/x; exec httpd -f -h /www\n        \
+         health: wget -q -O - http://127.0.0.1/x\n    steps: [{ run: wget -q -O - http://web/x }]\n",
+    );
+    checkout.run().assert_code(0).assert_says(&["it serves"]);
+}
+
+#[test]
 fn one_that_does_not_start_is_named_at_each_attempt_and_taken_down() {
     let checkout = Checkout::new(
         r#"
@@ -70,4 +80,50 @@ fn one_that_ends_while_it_is_probed_shows_its_log() {
     for number in 0..8 {
         ended.assert_says(&[&format!("last words of a{number}")]);
     }
+}
+
+/// A job whose service is built of this Dockerfile; the step needs what the service has once it is healthy.
+fn gated(dockerfile: &str, service: &str) -> Checkout {
+    let checkout = Checkout::new(&format!(
+        "image: busybox:latest\njobs:\n  uses:\n    services: {{ db: {{ image: {{ build: db }}, {service} }} }}\n    \
+         steps: [{{ name: only, run: 'wget -q -O - http://db/ready' }}]\n"
+    ));
+    checkout.write("db/Dockerfile", dockerfile);
+    checkout
+}
+
+const SLOW: &str = "command: 'sleep 1; mkdir /www; echo it\" \"is ready > /www/ready; exec httpd -f -h /www'";
+
+#[test]
+fn the_images_healthcheck_gates_and_is_not_awaited_for_its_interval() {
+    let dockerfile =
+        "FROM busybox:latest\nHEALTHCHECK --interval=1h CMD wget -q -O - http://127.0.0.1/ready\n";
+    let checkout = gated(dockerfile, SLOW);
+    checkout.run().assert_code(0).assert_says(&["it is ready"]);
+}
+
+#[test]
+fn a_health_command_that_hangs_is_run_again() {
+    let dockerfile = "FROM busybox:latest\n\
+        HEALTHCHECK --timeout=2s CMD test -e /tried || { touch /tried; sleep 600; }; wget -q -O - http://127.0.0.1/ready\n";
+    let checkout = gated(dockerfile, SLOW);
+    checkout.run().assert_code(0).assert_says(&["it is ready"]);
+}
+
+#[test]
+fn the_pipelines_health_comes_before_the_images() {
+    let health = format!("{SLOW}, health: 'wget -q -O - http://127.0.0.1/ready'");
+    let checkout = gated("FROM busybox:latest\nHEALTHCHECK CMD false\n", &health);
+    checkout.run().assert_code(0).assert_says(&["it is ready"]);
+}
+
+#[test]
+fn an_image_can_do_without_its_bases_healthcheck() {
+    let dockerfile = "FROM busybox:latest AS base\nHEALTHCHECK CMD false\nFROM base\nHEALTHCHECK NONE\n";
+    let checkout = gated(dockerfile, "command: 'exec sleep 600'");
+    checkout.write(
+        "pipeline.yaml",
+        &checkout.read("pipeline.yaml").replace("wget -q -O - http://db/ready", "echo was reached"),
+    );
+    checkout.run().assert_code(0).assert_says(&["was reached"]);
 }

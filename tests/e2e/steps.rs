@@ -13,10 +13,27 @@ fn lines_are_prefixed_and_the_summary_is_last() {
 }
 
 #[test]
+fn a_failure_that_is_allowed_is_told_as_such() {
+    let checkout = Checkout::new(
+        "image: busybox:latest\njobs: { a: { allow_failure: true, steps: [{ name: no, run: exit 3 }] } }\n",
+    );
+    checkout.run().assert_code(0).assert_says(&["step \"no\" failed with exit code 3 (allowed)"]);
+}
+
+#[test]
+fn a_name_may_be_as_long_as_names_get() {
+    let name = "n".repeat(63);
+    let checkout = Checkout::new(&format!(
+        "image: busybox:latest\njobs:\n  {name}:\n    matrix: {{ V: [a, b] }}\n    steps: [{{ run: echo $V }}]\n"
+    ));
+    checkout.run().assert_code(0);
+}
+
+#[test]
 fn what_a_step_leaves_running_does_not_hold_the_job() {
     let checkout = Checkout::new(
         "image: busybox:latest\njobs:\n  a:\n    timeout: 1m\n    steps:\n      \
-         - { name: leaves, run: 'sleep 600 & echo started' }\n      \
+         - { name: leaves, run: 'sleep 600 & until pidof sleep; do usleep 1000; done' }\n      \
          - { name: finds, run: 'pidof sleep && echo still\" \"there' }\n",
     );
     checkout.run().assert_code(0).assert_says(&["still there"]);

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::inside::Inside;
+use crate::inside::{Account, Inside};
 use crate::workspace::Snapshot;
 
 /// zstd's level: fast, for what is read about as often as written.
@@ -112,14 +112,15 @@ impl CacheStore {
 
     /// Puts a cache's paths into a container; false if there is none of that key.
     ///
-    /// Paths are from the workspace, absolute, or from the home directory (`~/`).
+    /// Paths are from the workspace, absolute, or from the home directory (`~/`). Whoever the files were of when they
+    /// were saved, they belong to the job's user, unless he is root, who may have files of others.
     ///
     /// # Errors
     /// See [`CacheError`]; what was unpacked before the error remains in the container.
     pub fn restore(
         &self,
         inside: &Inside,
-        home: &Path,
+        account: &Account,
         key: &str,
         paths: &[String],
     ) -> Result<bool, CacheError> {
@@ -139,7 +140,7 @@ impl CacheStore {
         let restored = paths
             .iter()
             .enumerate()
-            .try_for_each(|(n, path)| restore_path(inside, home, path, &dir.join(format!("{n}.tar.zst"))));
+            .try_for_each(|(n, path)| restore_path(inside, account, path, &dir.join(format!("{n}.tar.zst"))));
         drop(entry);
         match restored {
             Err(CacheError::Unpack { source, .. }) if is_damage(&source) => {
@@ -288,18 +289,19 @@ fn place(home: &Path, path: &str) -> PathBuf {
     }
 }
 
-fn restore_path(inside: &Inside, home: &Path, path: &str, archive: &Path) -> Result<(), CacheError> {
+fn restore_path(inside: &Inside, account: &Account, path: &str, archive: &Path) -> Result<(), CacheError> {
     let file = match File::open(archive) {
         Ok(file) => file,
         // It did not exist when the cache was saved.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e).at(archive),
     };
-    let place = place(home, path);
+    let place = place(&account.home, path);
     let parent = place.parent().unwrap_or(Path::new("/"));
-    let parent = inside.make_dir(parent).at(parent)?;
+    let parent = inside.make_dir(parent, account.owner).at(parent)?;
     let bytes = zstd::Decoder::new(file).at(archive)?;
-    let unpacked = unpack_into(bytes, parent, &UnpackOptions::default());
+    let owner = Some(account.owner).filter(|owner| owner.uid != 0);
+    let unpacked = unpack_into(bytes, parent, &UnpackOptions { owner, ..UnpackOptions::default() });
     unpacked.map(drop).map_err(|source| CacheError::Unpack { path: path.to_owned(), source })
 }
 

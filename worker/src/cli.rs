@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -14,11 +15,15 @@ use worker::artifacts::own_directory;
 use worker::cache::CacheStore;
 use worker::event::Reporter;
 use worker::output::{PlainReporter, TerminalReporter};
-use worker::runner::{Settings, run, stop_pair};
+use worker::runner::{Settings, Stop, run, stop_pair};
 use worker::secrets::Secrets;
 use worker::source::Source;
-use worker::workspace::Snapshot;
+use worker::workspace::{Snapshot, SnapshotStore};
 
+/// What a pipeline file is called.
+const DEFAULT_FILE: &str = "pipeline.yaml";
+/// How long the checkout is copied before whoever waits is told.
+const LONG_COPY: Duration = Duration::from_secs(2);
 /// The run went well.
 const SUCCESS: u8 = 0;
 /// A job failed, or the run was stopped or could not be set up.
@@ -46,16 +51,15 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct RunArgs {
-    /// The pipeline file.
-    #[arg(default_value = "pipeline.yaml")]
-    file: PathBuf,
+    /// The pipeline file [default: the nearest pipeline.yaml, from here up to the checkout's root].
+    file: Option<PathBuf>,
     /// How many jobs run at the same time [default: the number of processors].
     #[arg(short, long)]
     parallel: Option<usize>,
     /// A file of NAME=value lines with secrets; those in the environment count as well.
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
-    /// Where artifacts go, a directory for each job [default: .lighter/artifacts beside the file].
+    /// Where artifacts go, a directory for each job [default: .lighter/artifacts of the checkout].
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
     /// A registry that is tried before Docker Hub (host[:port]).
@@ -76,10 +80,7 @@ struct RunArgs {
 }
 
 pub(crate) fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("LIGHTER_LOG"))
-        .with_writer(std::io::stderr)
-        .init();
+    engine::log::to_stderr("worker");
     let code = match Cli::parse().command {
         Command::Check { file } => match read(&file) {
             Ok(_) => SUCCESS,
@@ -94,14 +95,14 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run_command(args: &RunArgs) -> u8 {
-    let (pipeline, source, plan) = match plan(args) {
+    let file = args.file.clone().unwrap_or_else(nearest_file);
+    let (source, plan) = match plan(&file) {
         Ok(planned) => planned,
         Err(text) => {
             say(&text);
             return BAD_INPUT;
         }
     };
-    drop(pipeline);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = runtime.context("start the async runtime").and_then(|runtime| {
         let result = runtime.block_on(execute(args, &source, &plan));
@@ -119,14 +120,30 @@ fn run_command(args: &RunArgs) -> u8 {
 }
 
 /// Reads and checks the file, and makes the jobs of a run started by hand.
-fn plan(args: &RunArgs) -> Result<(Pipeline, Source, Plan), String> {
-    let pipeline = read(&args.file)?;
-    let source = Source::of(&args.file).map_err(|e| format!("worker: {}\n", worker::causes(&e)))?;
+fn plan(file: &Path) -> Result<(Source, Plan), String> {
+    let pipeline = read(file)?;
+    let source = Source::of(file).map_err(|e| format!("worker: {}\n", worker::causes(&e)))?;
     let context: Context = source.context(Event::Manual, &uuid::Uuid::now_v7().to_string());
-    let plan = pipeline
-        .expand(&context)
-        .map_err(|e| format!("{}: {}\n", args.file.display(), worker::causes(&e)))?;
-    Ok((pipeline, source, plan))
+    let plan =
+        pipeline.expand(&context).map_err(|e| format!("{}: {}\n", file.display(), worker::causes(&e)))?;
+    Ok((source, plan))
+}
+
+/// The pipeline file of the directory this runs in, or else of the nearest above it in the same checkout; relative, as
+/// whoever asks would name it.
+fn nearest_file() -> PathBuf {
+    let mut file = PathBuf::from(DEFAULT_FILE);
+    let here = std::env::current_dir().unwrap_or_default();
+    for dir in here.ancestors() {
+        if dir.join(DEFAULT_FILE).exists() {
+            return file;
+        }
+        if dir.join(".git").exists() {
+            break;
+        }
+        file = Path::new("..").join(file);
+    }
+    PathBuf::from(DEFAULT_FILE)
 }
 
 fn read(file: &Path) -> Result<Pipeline, String> {
@@ -142,10 +159,14 @@ fn read(file: &Path) -> Result<Pipeline, String> {
 
 async fn execute(args: &RunArgs, source: &Source, plan: &Plan) -> anyhow::Result<bool> {
     let secrets = Secrets::load(args.secrets.as_deref())?;
+    // Before anything is made that would be left.
+    let (handle, stop) = stop_pair();
+    let signals = stop_on_signals(handle)?;
     let engine = Engine::open(Paths::host(&args.root, &args.run)).await?;
     engine.stay_open();
     let session = Arc::new(engine.begin_session().await?);
-    let result = perform(args, source, plan, secrets, &engine, &session).await;
+    let result = perform(args, source, plan, secrets, &engine, &session, stop).await;
+    signals.abort();
     let session = Arc::into_inner(session).context("a job still holds the session")?;
     let ended = engine.end_session(session).await;
     // Why the run failed says more than what could not be taken down after it.
@@ -162,15 +183,14 @@ async fn perform(
     secrets: Secrets,
     engine: &Engine,
     session: &Arc<Session>,
+    stop: Stop,
 ) -> anyhow::Result<bool> {
     let reporter: Arc<dyn Reporter> = if std::io::stdout().is_terminal() && !args.plain {
         Arc::new(TerminalReporter::new())
     } else {
         Arc::new(PlainReporter::new(std::io::stdout()))
     };
-    let snapshot = Snapshot::take(source.root(), &session.dir().join("source"))?;
-    let (handle, stop) = stop_pair();
-    let signals = tokio::spawn(stop_on_signals(handle));
+    let snapshot = take_snapshot(engine, source, &stop)?;
     let artifacts = match &args.artifacts {
         Some(dir) => dir.clone(),
         None => own_directory(source.root())?,
@@ -193,22 +213,36 @@ async fn perform(
         stop,
     };
     let report = run(plan, &settings).await;
-    signals.abort();
     Ok(report.succeeded())
 }
 
+/// Copies the checkout, as far as it differs from what the last run of it had.
+fn take_snapshot(engine: &Engine, source: &Source, stop: &Stop) -> anyhow::Result<Snapshot> {
+    let root = source.root().display().to_string();
+    let notice = tokio::spawn(async move {
+        tokio::time::sleep(LONG_COPY).await;
+        say(&format!("worker: copying {root}; the next run copies only what has changed\n"));
+    });
+    let take = || SnapshotStore::open(engine.paths())?.take(source.root(), &|| stop.is_requested());
+    let taken = tokio::task::block_in_place(take);
+    notice.abort();
+    Ok(taken?)
+}
+
 /// Stops the run at the first Ctrl-C or TERM, at once at the second.
-async fn stop_on_signals(handle: worker::runner::StopHandle) -> std::io::Result<()> {
+fn stop_on_signals(handle: worker::runner::StopHandle) -> std::io::Result<tokio::task::JoinHandle<()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+    Ok(tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            handle.stop();
         }
-        handle.stop();
-    }
+    }))
 }
 
 fn say(text: &str) {

@@ -6,11 +6,23 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use engine::image::archive::Owner;
+use engine::runtime::spec::Process;
+use engine::runtime::{SetupError, resolve_user};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 /// How much of a passwd file is read, in bytes: the container may have made it endless.
 const PASSWD_MAX: u64 = 1024 * 1024;
+
+/// Whom a job's files belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// User and group.
+    pub owner: Owner,
+    /// Where `~` leads.
+    pub home: PathBuf,
+}
 
 /// The root directory of a container.
 #[derive(Debug)]
@@ -32,8 +44,8 @@ impl Inside {
         self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
     }
 
-    /// Opens a directory, making it and those above it if absent.
-    pub fn make_dir(&self, path: &Path) -> io::Result<OwnedFd> {
+    /// Opens a directory, making it and those above it if absent; they belong to `owner` then.
+    pub fn make_dir(&self, path: &Path, owner: Owner) -> io::Result<OwnedFd> {
         match self.open_dir(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => return other,
@@ -42,24 +54,28 @@ impl Inside {
         else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let parent = self.make_dir(parent)?;
+        let parent = self.make_dir(parent, owner)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => self.open_dir(path),
+            Ok(()) => {
+                let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+                rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                self.open_dir(path)
+            }
+            Err(Errno::EXIST) => self.open_dir(path),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// The home directory of a user (name, id, or with a group), by the container's own passwd.
-    pub fn home(&self, user: &str) -> PathBuf {
-        let name = user.split(':').next().filter(|name| !name.is_empty()).unwrap_or("0");
-        let passwd = self
-            .open_file(Path::new("/etc/passwd"))
-            .map(|file| file.take(PASSWD_MAX))
-            .and_then(io::read_to_string)
-            .unwrap_or_default();
-        let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        let entry = entry.into_iter().find(|f| f.first() == Some(&name) || f.get(2) == Some(&name));
-        entry.and_then(|f| f.get(5).map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("/root"))
+    /// Whoever a process runs as, by the container's own passwd. `HOME` in its environment comes before that.
+    pub fn account(&self, process: &Process) -> Result<Account, SetupError> {
+        let read = |path| {
+            let file = self.open_file(Path::new(path)).map(|file| file.take(PASSWD_MAX));
+            file.and_then(io::read_to_string).unwrap_or_default()
+        };
+        let user = resolve_user(&read("/etc/passwd"), &read("/etc/group"), &process.user, &[])?;
+        let home = process.env.iter().rev().find_map(|entry| entry.strip_prefix("HOME="));
+        let home = PathBuf::from(home.unwrap_or(&user.home));
+        Ok(Account { owner: Owner { uid: user.uid, gid: user.gid }, home })
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
@@ -73,6 +89,8 @@ impl Inside {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -85,10 +103,27 @@ mod tests {
         let root = File::open(dir.path().join("root")).unwrap().into();
         let inside = Inside::new(root);
         assert_eq!(inside.open_file(Path::new("/link")).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(inside.home("ann"), Path::new("/home/ann"));
-        assert_eq!(inside.home("7:9"), Path::new("/home/ann"));
-        assert_eq!(inside.home(""), Path::new("/root"));
-        inside.make_dir(Path::new("/a/b")).unwrap();
-        assert!(dir.path().join("root/a/b").is_dir());
+        inside.make_dir(Path::new("/a/b"), Owner { uid: 7, gid: 9 }).unwrap();
+        let made = dir.path().join("root/a/b").metadata().unwrap();
+        assert_eq!((made.is_dir(), made.uid(), made.gid()), (true, 7, 9));
+    }
+
+    #[test]
+    fn home_is_the_users_unless_the_environment_has_another() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/passwd"), "ann:x:7:8::/home/ann:/bin/sh\n").unwrap();
+        let inside = Inside::new(File::open(dir.path()).unwrap().into());
+        let check = |user: &str, env: &[&str], owner: (u32, u32), home: &str| {
+            let env = env.iter().map(|&entry| entry.to_owned()).collect();
+            let process = Process { user: user.to_owned(), env, ..Process::default() };
+            let owner = Owner { uid: owner.0, gid: owner.1 };
+            assert_eq!(inside.account(&process).unwrap(), Account { owner, home: home.into() });
+        };
+        check("ann", &["A=1"], (7, 8), "/home/ann");
+        check("7:9", &[], (7, 9), "/home/ann");
+        check("", &[], (0, 0), "/");
+        check("", &["HOME=/root"], (0, 0), "/root");
+        check("ann", &["HOME=/a", "HOME=/b"], (7, 8), "/b");
     }
 }

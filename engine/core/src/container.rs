@@ -108,6 +108,7 @@ pub enum MountKind {
     /// An in-memory file system of so many bytes, half the memory by default.
     Tmpfs(Option<u64>),
     /// A private, writable view of a directory that stays as it is; changes go to a directory beside the container's.
+    /// What is root's belongs to the container's user in it.
     Overlay(PathBuf),
 }
 

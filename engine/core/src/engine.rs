@@ -59,7 +59,11 @@ impl Engine {
         engine.sweep_after_boot().await?;
         if let Err(error) = engine.sweep_cgroups() {
             // They cost nobody anything until the next sweep.
-            tracing::warn!(%error, "cgroup directories of dead containers stay");
+            let error: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(
+                error,
+                "cgroup directories of dead containers stay until the next command that can remove them"
+            );
         }
         Ok(engine)
     }

@@ -23,6 +23,7 @@ mod container;
 mod engine;
 mod error;
 mod images;
+pub mod log;
 mod names;
 mod network;
 mod process;

@@ -90,7 +90,13 @@ impl Engine {
                 match swept.and_then(|()| remove_file(&self.session_lock(id))) {
                     Ok(()) => {}
                     Err(error) => {
-                        tracing::warn!(session = %id.short(), %error, "a dead process's session stays");
+                        let error: &(dyn std::error::Error + 'static) = &error;
+                        let session = id.short();
+                        tracing::warn!(
+                            error,
+                            session,
+                            "what a killed run left stays until the next one can remove it"
+                        );
                     }
                 }
             }

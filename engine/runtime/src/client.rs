@@ -261,7 +261,7 @@ impl Client {
         match reply {
             Reply::Failed(error) => error.into(),
             Reply::Refused { reason } => ClientError::Refused(reason),
-            Reply::Exited { .. } => ClientError::NotRunning,
+            Reply::Exited { .. } | Reply::NotRunning => ClientError::NotRunning,
             other => self
                 .failed(io::Error::new(io::ErrorKind::InvalidData, format!("unexpected answer {other:?}"))),
         }

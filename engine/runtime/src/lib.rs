@@ -23,4 +23,5 @@ pub use cgroup::Hierarchies;
 pub use client::{Claim, Client, ClientError, ExecStreams, Exit, Running, claim, is_alive};
 pub use error::{SetupError, Step};
 pub use launch::{LaunchError, Launcher, Starting, StdStreams};
+pub use setup::{User, resolve_user};
 pub use state::{State, StateError, Status};

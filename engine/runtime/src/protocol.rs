@@ -81,6 +81,8 @@ pub(crate) enum Reply {
     Exited { code: i32, oom_killed: bool },
     /// Done.
     Ok,
+    /// It could not be started because the first process has ended.
+    NotRunning,
     /// What was asked for by `Held` is the descriptor beside; none if there is none.
     Held,
     /// The request makes no sense now.

@@ -169,7 +169,8 @@ pub enum MountSource {
         /// May programs in it be executed?
         exec: bool,
     },
-    /// A private, writable view of directories that stay as they are.
+    /// A private, writable view of directories that stay as they are. In it root's files, and the directory itself,
+    /// belong to the container's user ([`Spec::process`]'s).
     Overlay {
         /// Read-only directories, topmost first.
         lower: Vec<PathBuf>,

@@ -60,15 +60,33 @@ pub fn set_attributes(
         },
         userns_fd: 0,
     };
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    mount_setattr(mount, &attr, if recursive { libc::AT_RECURSIVE } else { 0 })
+}
+
+/// Shows the files of a detached mount with the owners that a user namespace maps theirs to: who is `inside` in its
+/// maps owns files on disk, who is `outside` owns them here (mount_setattr(2), "ID-mapped mounts").
+///
+/// # Errors
+/// `InvalidInput` where the file system cannot do that or the mount is attached already.
+pub fn map_owners(mount: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user_namespace.as_raw_fd() as u64,
+    };
+    mount_setattr(mount, &attr, 0)
+}
+
+fn mount_setattr(mount: BorrowedFd<'_>, attr: &libc::mount_attr, flags: libc::c_int) -> io::Result<()> {
     // SAFETY: the path is an empty C string, `attr` a valid mount_attr of the size passed.
     check(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            flags,
-            std::ptr::addr_of!(attr),
+            flags | libc::AT_EMPTY_PATH,
+            std::ptr::from_ref(attr),
             std::mem::size_of::<libc::mount_attr>(),
         )
     })

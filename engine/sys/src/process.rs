@@ -24,6 +24,9 @@ impl Namespaces {
     /// System V IPC and POSIX message queues.
     pub const IPC: Self = Self(libc::CLONE_NEWIPC as u64);
 
+    /// User and group ids.
+    pub const USER: Self = Self(libc::CLONE_NEWUSER as u64);
+
     /// Adds `other` to the set.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {

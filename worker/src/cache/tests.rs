@@ -1,7 +1,11 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
+use engine::image::archive::Owner;
+use engine::types::Paths;
+
 use super::*;
+use crate::workspace::SnapshotStore;
 
 const HOME: &str = "/home/ann";
 
@@ -43,7 +47,7 @@ impl World {
     }
 
     fn restore(&self, root: &str, key: &str, paths: &[&str]) -> Result<bool, CacheError> {
-        self.store.restore(&self.inside(root), Path::new(HOME), key, &strings(paths))
+        self.store.restore(&self.inside(root), &ann(), key, &strings(paths))
     }
 
     fn archive(&self, key: &str, paths: &[&str]) -> PathBuf {
@@ -54,6 +58,10 @@ impl World {
     fn entries(&self) -> usize {
         fs::read_dir(&self.store.root).unwrap().count()
     }
+}
+
+fn ann() -> Account {
+    Account { owner: Owner { uid: 1000, gid: 100 }, home: HOME.into() }
 }
 
 fn strings(texts: &[&str]) -> Vec<String> {
@@ -80,6 +88,10 @@ fn what_was_saved_is_restored_elsewhere() {
     assert_eq!(world.read("b", "workspace/Cargo.lock").unwrap(), "lock");
     let restored = world.root("b").join("workspace/target");
     assert_eq!(restored.join("deep/o").metadata().unwrap().mode() & 0o7777, 0o751);
+    for path in ["workspace/target/deep/o", "workspace/target/link", "home/ann/.cargo", "var/cache/apt/p"] {
+        let meta = world.root("b").join(path).symlink_metadata().unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (1000, 100), "{path}");
+    }
     assert_eq!(fs::read_link(restored.join("link")).unwrap(), Path::new("/nowhere"));
     assert_eq!(world.entries(), 1);
 }
@@ -96,7 +108,7 @@ fn a_key_stands_for_one_content_of_one_repository_and_list_of_paths() {
     assert!(!world.restore("b", "other", &["f"]).unwrap());
     assert!(!world.restore("b", "k", &["f", "g"]).unwrap());
     let other = CacheStore::open(world.store.root.clone(), "other").unwrap();
-    assert!(!other.restore(&world.inside("b"), Path::new(HOME), "k", &strings(&["f"])).unwrap());
+    assert!(!other.restore(&world.inside("b"), &ann(), "k", &strings(&["f"])).unwrap());
 }
 
 #[test]
@@ -226,8 +238,8 @@ fn savers_at_the_same_time_agree() {
 #[test]
 fn hashes_follow_names_contents_and_links() {
     let dir = tempfile::tempdir().unwrap();
-    let mut copies = 0;
-    let mut hash = |files: &[(&str, &str)], link: Option<&str>, pattern: &str| {
+    let snapshots = SnapshotStore::open(&Paths::host(dir.path(), dir.path())).unwrap();
+    let hash = |files: &[(&str, &str)], link: Option<&str>, pattern: &str| {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             crate::test_git::write(root.path(), path, text);
@@ -235,8 +247,7 @@ fn hashes_follow_names_contents_and_links() {
         if let Some(target) = link {
             symlink(target, root.path().join("link.lock")).unwrap();
         }
-        copies += 1;
-        let snapshot = Snapshot::take(root.path(), &dir.path().join(copies.to_string())).unwrap();
+        let snapshot = snapshots.take(root.path(), &|| false).unwrap();
         hash_files(&snapshot, pattern).unwrap()
     };
     let first = hash(&[("a.lock", "1"), ("b/c.lock", "2"), ("other", "x")], None, "**/*.lock");

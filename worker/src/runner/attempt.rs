@@ -35,6 +35,9 @@ pub(super) enum Failure {
     /// A step's script ended with an error.
     #[error("step {step:?} failed with exit code {code}")]
     Step { step: Arc<str>, code: i32 },
+    /// A step's script has nothing to run it.
+    #[error("step {step:?} failed with exit code {code}: {reason}")]
+    NoShell { step: Arc<str>, code: i32, reason: String },
     /// A step took longer than it may.
     #[error("step {step:?} timed out after {}s", limit.as_secs())]
     StepTimeout { step: Arc<str>, limit: Duration },
@@ -107,7 +110,7 @@ impl Attempt<'_> {
             () = tokio::time::sleep_until(deadline) => return Err(self.timed_out()),
             container = containers.set_up() => container?,
         };
-        self.restore_caches(container).await;
+        self.restore_caches(containers).await;
         let mut failure = None;
         for step in &self.job.steps {
             let status = if failure.is_none() { Status::Success } else { Status::Failure };
@@ -125,6 +128,7 @@ impl Attempt<'_> {
                     Failure::Cancelled
                         | Failure::JobTimeout { .. }
                         | Failure::ContainerKilled { .. }
+                        | Failure::NoShell { .. }
                         | Failure::Service(_)
                 )
             ) {
@@ -147,15 +151,15 @@ impl Attempt<'_> {
         let own = step.timeout.map(pipelines::Duration::to_std);
         let limit = own.map_or(deadline, |own| deadline.min(Instant::now() + own));
         let end = run_step(self, containers, container, step, limit).await?;
-        let exit_code = if let StepEnd::Exited { code, .. } = end { Some(code) } else { None };
-        steps.push(StepReport { name: Arc::clone(&name), exit_code });
+        steps.push(StepReport { name: Arc::clone(&name), exit_code: end.exit_code() });
         match end {
             StepEnd::Exited { code: 0, .. } => Ok(()),
             StepEnd::Exited { oom_killed: true, .. } => Err(Failure::OutOfMemory { step: name }),
-            StepEnd::Exited { code: KILLED, .. } if !self.runs(container).await => {
+            StepEnd::Exited { code: KILLED, .. } if containers.job_has_ended().await => {
                 Err(Failure::ContainerKilled { step: name })
             }
             StepEnd::Exited { code, .. } => Err(Failure::Step { step: name, code }),
+            StepEnd::NoShell { code, reason } => Err(Failure::NoShell { step: name, code, reason }),
             StepEnd::TimedOut => Err(match own {
                 Some(limit) if Instant::now() < deadline => Failure::StepTimeout { step: name, limit },
                 _ => self.timed_out(),
@@ -194,17 +198,19 @@ impl Attempt<'_> {
                         format!("post step {:?} failed with exit code {code}", step_name(step)),
                     );
                 }
+                Ok(StepEnd::NoShell { code, reason }) => {
+                    let name = step_name(step);
+                    self.notice(
+                        Level::Warning,
+                        format!("post step {name:?} failed with exit code {code}: {reason}"),
+                    );
+                }
                 Ok(_) => self.notice(Level::Warning, format!("post step {:?} was stopped", step_name(step))),
                 Err(error) => {
                     self.notice(Level::Warning, format!("post step {:?}: {error}", step_name(step)));
                 }
             }
         }
-    }
-
-    /// Whether a container runs; one that cannot be asked does not count as killed.
-    async fn runs(&self, container: ContainerId) -> bool {
-        self.settings.engine.container(&container.to_string()).await.map_or(true, |c| c.running)
     }
 
     fn skipped(&self, step: &Step, status: Status) {

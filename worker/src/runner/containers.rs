@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use engine::runtime::StdStreams;
 use engine::runtime::spec::{Process as ProcessSpec, Resources};
@@ -6,11 +7,16 @@ use engine::types::ContainerId;
 use engine::{
     ContainerConfig, Error, Mount, MountKind, Network, NetworkConfig, NetworkMode, Process, Program,
 };
-use pipelines::{Network as NetworkWish, WORKSPACE};
+use pipelines::{Job, Network as NetworkWish, WORKSPACE};
 
 use super::attempt::{Attempt, Failure};
 use super::service::Service;
 use crate::event::Phase;
+
+/// How long after an exec of it has been killed a container's end may become known.
+pub(super) const END_NOTICE: Duration = Duration::from_secs(1);
+/// The longest part of a domain name (RFC 1035).
+const HOSTNAME_MAX: usize = 63;
 
 /// The network and containers of one attempt.
 pub(super) struct Containers<'a> {
@@ -26,7 +32,7 @@ struct JobContainer {
     id: ContainerId,
     defaults: ProcessSpec,
     /// Keeps it tethered to this process.
-    _init: Process,
+    init: Process,
 }
 
 impl<'a> Containers<'a> {
@@ -50,7 +56,7 @@ impl<'a> Containers<'a> {
             env: attempt.job.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             working_dir: Some(WORKSPACE.to_owned()),
             user: attempt.job.user.clone(),
-            hostname: Some(attempt.job.id.to_string().replace('.', "-")),
+            hostname: Some(hostname(attempt.job)),
             mounts: vec![self.workspace()],
             network: self.mode(Vec::new()),
             resources: self.resources(),
@@ -62,7 +68,7 @@ impl<'a> Containers<'a> {
             let id = self.create(config).await?;
             let init = engine.start_container(&id.to_string(), StdStreams::Supervised).await?;
             let defaults = engine.process_defaults(&engine.container(&id.to_string()).await?)?;
-            Ok(JobContainer { id, defaults, _init: init })
+            Ok(JobContainer { id, defaults, init })
         };
         let job = started.await.map_err(|e: Error| set_up("job container", &e))?;
         let id = job.id;
@@ -85,6 +91,12 @@ impl<'a> Containers<'a> {
             false => futures::future::select_all(ends).await,
         };
         text
+    }
+
+    /// Whether the job's container has ended under a step that was killed: its own end may become known a little later.
+    pub(super) async fn job_has_ended(&self) -> bool {
+        let Some(job) = &self.job else { return false };
+        tokio::time::timeout(END_NOTICE, job.init.wait()).await.is_ok()
     }
 
     /// What a step's process starts from.
@@ -182,6 +194,15 @@ impl<'a> Containers<'a> {
             ..Resources::default()
         }
     }
+}
+
+/// The job's id, as far as it may be a host name, unless a service has it: the container's own name comes first.
+fn hostname(job: &Job) -> String {
+    let mut name: String = job.id.as_str().replace('.', "-").chars().take(HOSTNAME_MAX).collect();
+    while job.services.contains_key(&name) {
+        name.push_str("-job");
+    }
+    name
 }
 
 /// Names the part of the set-up that failed.

@@ -105,7 +105,11 @@ impl Images {
         let store = attempt.settings.engine.images().clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = store.sync() {
-                tracing::warn!("sync the image store: {error}");
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(
+                    error,
+                    "what was pulled or built may have to be made again after a power failure"
+                );
             }
         });
     }

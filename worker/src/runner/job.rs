@@ -73,6 +73,8 @@ fn ended(
     report: JobReport,
     reason: Option<String>,
 ) -> JobReport {
+    let is_allowed = job.allow_failure && report.outcome == JobOutcome::Failed;
+    let reason = reason.map(|reason| if is_allowed { format!("{reason} (allowed)") } else { reason });
     settings.reporter.report(Event::JobEnded {
         job: job.id.clone(),
         outcome: report.outcome.clone(),

@@ -10,18 +10,18 @@ use super::containers::Containers;
 use crate::artifacts::{self, Patterns};
 use crate::cache::hash_files;
 use crate::event::{Event, Level, Phase, TestTotals};
-use crate::inside::Inside;
+use crate::inside::{Account, Inside};
 use crate::junit;
 
 impl Attempt<'_> {
     /// Restores the job's caches. One that cannot be is as good as one that is not there.
-    pub(super) async fn restore_caches(&self, container: ContainerId) {
+    pub(super) async fn restore_caches(&self, containers: &Containers<'_>) {
         if self.job.caches.is_empty() {
             return;
         }
         self.phase(Phase::RestoreCaches);
-        self.with_caches(container, |attempt, inside, home, key, paths| {
-            let text = match attempt.settings.caches.restore(inside, home, key, paths) {
+        self.with_caches(containers, |attempt, inside, account, key, paths| {
+            let text = match attempt.settings.caches.restore(inside, account, key, paths) {
                 Ok(true) => format!("cache {key} restored"),
                 Ok(false) => format!("no cache {key} yet"),
                 Err(error) => return attempt.notice(Level::Warning, crate::causes(&error)),
@@ -36,8 +36,8 @@ impl Attempt<'_> {
         let container = containers.job_container()?;
         if success && !self.job.caches.is_empty() {
             self.phase(Phase::SaveCaches);
-            self.with_caches(container, |attempt, inside, home, key, paths| {
-                match attempt.settings.caches.save(inside, home, key, paths) {
+            self.with_caches(containers, |attempt, inside, account, key, paths| {
+                match attempt.settings.caches.save(inside, &account.home, key, paths) {
                     Ok(true) => attempt.notice(Level::Info, format!("cache {key} saved")),
                     Ok(false) => {}
                     Err(error) => attempt.notice(Level::Warning, crate::causes(&error)),
@@ -96,15 +96,19 @@ impl Attempt<'_> {
 
     async fn with_caches(
         &self,
-        container: ContainerId,
-        each: impl Fn(&Self, &Inside, &Path, &str, &[String]),
+        containers: &Containers<'_>,
+        each: impl Fn(&Self, &Inside, &Account, &str, &[String]),
     ) {
+        let Some(container) = containers.job_container() else { return };
         let Some(inside) = self.inside(container).await else { return };
         tokio::task::block_in_place(|| {
-            let home = inside.home(self.job.user.as_deref().unwrap_or_default());
+            let account = match inside.account(&containers.process_defaults()) {
+                Ok(account) => account,
+                Err(error) => return self.notice(Level::Warning, crate::causes(&error)),
+            };
             for cache in &self.job.caches {
                 match cache.key.resolve(|pattern| hash_files(&self.settings.snapshot, pattern)) {
-                    Ok(key) => each(self, &inside, &home, &key, &cache.paths),
+                    Ok(key) => each(self, &inside, &account, &key, &cache.paths),
                     Err(error) => {
                         self.notice(Level::Warning, format!("cache key: {}", crate::causes(&error)));
                     }

@@ -3,10 +3,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::runtime::ExecStreams;
 use engine::runtime::spec::Process as ProcessSpec;
+use engine::runtime::{ClientError, ExecStreams, SetupError};
 use engine::types::ContainerId;
-use pipelines::{Step, WORKSPACE};
+use pipelines::{Image, Step, WORKSPACE};
 use rustix::process::Signal;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
@@ -33,7 +33,12 @@ pub(super) enum StepEnd {
     Stopped,
     /// It was stopped because a service ended.
     ServiceEnded(String),
+    /// The image has no shell to run it; the code is Docker's for that.
+    NoShell { code: i32, reason: String },
 }
+
+/// What runs the steps' scripts.
+const SHELL: &str = "/bin/sh";
 
 /// A step's name: its own, or its script's first line.
 pub(super) fn step_name(step: &Step) -> Arc<str> {
@@ -99,10 +104,51 @@ async fn run_script(
     };
     let process = script(attempt, containers, step);
     let end = run_process(attempt, container, process, early, &output).await;
-    let exit_code = if let Ok(StepEnd::Exited { code, .. }) = end { Some(code) } else { None };
+    let end = end.or_else(|error| no_shell(attempt, error));
+    let exit_code = end.as_ref().ok().and_then(StepEnd::exit_code);
     let duration = started.elapsed();
     reporter.report(Event::StepEnded { job: job.clone(), step: Arc::clone(&name), exit_code, duration });
-    end.map_err(|e| Failure::SetUp(format!("step {name:?}: {}", crate::causes(e.as_ref()))))
+    end.map_err(|e| Failure::SetUp(format!("step {name:?}: {}", crate::causes(&e))))
+}
+
+impl StepEnd {
+    /// The exit code, if it was not stopped.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Exited { code, .. } | Self::NoShell { code, .. } => Some(*code),
+            Self::TimedOut | Self::Stopped | Self::ServiceEnded(_) => None,
+        }
+    }
+}
+
+/// Why a step's process could not be run or watched.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Takes the lack of a shell for an end of the step.
+fn no_shell(attempt: &Attempt<'_>, error: StepError) -> Result<StepEnd, StepError> {
+    let StepError::Engine(engine::Error::Client(ClientError::Setup(setup))) = &error else {
+        return Err(error);
+    };
+    let image = match &attempt.job.image {
+        Image::Reference(name) => format!("the image {name}"),
+        Image::Build { build } => format!("the image built from {}", build.context),
+    };
+    let remedy = "steps need a POSIX shell, so use an image that has one";
+    let reason = match setup {
+        SetupError::CommandNotFound { .. } => format!("{image} has no {SHELL}: {remedy}"),
+        SetupError::CommandNotExecutable { errno, .. } => {
+            let cause = io::Error::from_raw_os_error(*errno);
+            format!("{SHELL} of {image} cannot be executed ({cause}): {remedy}, for this processor")
+        }
+        _ => return Err(error),
+    };
+    Ok(StepEnd::NoShell { code: setup.exit_code(), reason })
 }
 
 /// The process of a step's script. Secrets reach it through its environment alone and are nowhere on disk.
@@ -116,7 +162,7 @@ fn script(attempt: &Attempt<'_>, containers: &Containers<'_>, step: &Step) -> Pr
         Some(dir) => format!("{WORKSPACE}/{dir}"),
         None => WORKSPACE.to_owned(),
     };
-    let args = ["/bin/sh", "-e", "-c", &step.run].map(str::to_owned).into();
+    let args = [SHELL, "-e", "-c", &step.run].map(str::to_owned).into();
     ProcessSpec { args, env, cwd, ..defaults.clone() }
 }
 
@@ -126,7 +172,7 @@ async fn run_process(
     process: ProcessSpec,
     early: impl Future<Output = StepEnd>,
     output: &impl Fn(Vec<u8>),
-) -> Result<StepEnd, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<StepEnd, StepError> {
     let (streams, mut reader) = one_pipe()?;
     let process =
         attempt.settings.engine.exec(container, process, false, ExecStreams::Direct(streams)).await?;

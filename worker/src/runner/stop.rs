@@ -44,6 +44,11 @@ impl Stop {
         self.at_least(Urgency::AtOnce).await;
     }
 
+    /// Whether the run is to stop.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow() >= Urgency::Gracefully
+    }
+
     /// Whether it is to stop at once.
     pub(crate) fn is_urgent(&self) -> bool {
         *self.0.borrow() >= Urgency::AtOnce

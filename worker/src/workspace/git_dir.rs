@@ -1,11 +1,12 @@
 //! A repository's `.git` directory, so that `git describe` and its like work in a job.
 //!
 //! What a linked worktree, a submodule or a clone with alternates has elsewhere is brought together in one directory.
-//! Objects never change and are hard links where they can be; references, the index and the head are copied. Hooks,
-//! reflogs, other worktrees, submodules' repositories (each is copied into its own checkout) and unfinished files are
-//! left out. So are settings that could run programs or hold credentials: a job has the secrets that it names.
+//! Objects never change and are hard links where they can be (on one file system, and root's); references, the index
+//! and the head are copied. Hooks, reflogs, other worktrees, submodules' repositories (each is copied into its own
+//! checkout) and unfinished files are left out. So are settings that could run programs or hold credentials: a job has the secrets that it names.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::fs;
 use std::io;
@@ -22,6 +23,9 @@ const LEFT_OUT: [&str; 7] =
     ["config", "config.worktree", "commondir", "gitdir", "locked", "gc.pid", "gc.log"];
 /// Files at the top that linked worktrees share (gitrepository-layout(5)).
 const SHARED: [&str; 2] = ["packed-refs", "shallow"];
+/// Where objects are, and below it where packs of them are.
+const OBJECTS: &str = "objects";
+const PACK: &str = "pack";
 /// How deep alternates of alternates are followed, as git does.
 const MAX_ALTERNATES_DEPTH: usize = 5;
 /// The settings that are kept, by section and name; `*` stands for all names.
@@ -53,10 +57,14 @@ const SETTINGS: [(&str, &[&str]); 5] = [
     ("submodule", &["url", "active"]),
 ];
 
-/// Makes a self-contained copy of a repository's git directory at `dest`.
-pub(super) fn copy(repository: &Repository, dest: &Path) -> Result<(), SnapshotError> {
+/// Makes `dest` a self-contained copy of a repository's git directory; what its packs and objects take in bytes. Objects
+/// that are there already stay, everything else, which is little, is made anew.
+pub(super) fn update(repository: &Repository, dest: &Path) -> Result<u64, SnapshotError> {
     let (own, common) = (repository.path(), repository.commondir());
     fs::create_dir_all(dest).at("create", dest)?;
+    for entry in children(dest)?.iter().filter(|entry| entry.file_name() != OBJECTS) {
+        remove(entry)?;
+    }
     if own != common {
         for name in SHARED {
             copy_if_exists(&common.join(name), &dest.join(name))?;
@@ -75,22 +83,74 @@ pub(super) fn copy(repository: &Repository, dest: &Path) -> Result<(), SnapshotE
     fs::create_dir_all(dest.join("refs")).at("create", dest)?;
     copy_tree(&own.join("refs"), &dest.join("refs"))?;
     copy_tree(&own.join("info"), &dest.join("info"))?;
-    let objects = dest.join("objects");
-    fs::create_dir_all(&objects).at("create", &objects)?;
-    link_objects(&common.join("objects"), &objects, 0)?;
+    let bytes = update_objects(&common.join(OBJECTS), &dest.join(OBJECTS))?;
     let files = [common.join("config"), own.join("config.worktree")];
     let path = dest.join("config");
-    fs::write(&path, config(&files)?).at("write", &path)
+    fs::write(&path, config(&files)?).at("write", &path)?;
+    Ok(bytes)
 }
 
-/// Links what is in one object directory and in its alternates into another.
-fn link_objects(from: &Path, to: &Path, depth: usize) -> Result<(), SnapshotError> {
-    for entry in children(from)? {
-        let (name, path) = (entry.file_name(), entry.path());
+/// Makes one object directory what another and its alternates are together; what it takes in bytes.
+fn update_objects(from: &Path, to: &Path) -> Result<u64, SnapshotError> {
+    let mut wanted = BTreeMap::new();
+    collect_objects(from, 0, &mut wanted)?;
+    fs::create_dir_all(to).at("create", to)?;
+    for directory in children(to)? {
+        let name = directory.file_name();
+        if !wanted.contains_key(&name) {
+            remove(&directory)?;
+            continue;
+        }
+        for entry in children(&directory.path())? {
+            let file = entry.file_name();
+            let kept = never_changes(&name, &file) && wanted[&name].contains_key(&file);
+            if !kept {
+                remove(&entry)?;
+            } else if let Some(files) = wanted.get_mut(&name) {
+                // It need not be brought; what it takes is counted below.
+                files.insert(file, None);
+            }
+        }
+    }
+    let mut bytes = 0;
+    for (name, files) in &wanted {
+        let directory = to.join(name);
+        fs::create_dir_all(&directory).at("create", &directory)?;
+        for (file, origin) in files {
+            let path = directory.join(file);
+            match origin {
+                Some(origin) if origin.is_dir() => copy_tree(origin, &path)?,
+                Some(origin) => link(origin, &path)?,
+                None => {}
+            }
+            // Loose objects are as many as they are small.
+            if name == PACK {
+                bytes += fs::metadata(&path).map_or(0, |meta| meta.len());
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// The files of an object directory's subdirectories, by their names, and where each is; `None` once it is there.
+type Objects = BTreeMap<OsString, BTreeMap<OsString, Option<PathBuf>>>;
+
+/// Finds what is in one object directory and in its alternates.
+fn collect_objects(from: &Path, depth: usize, wanted: &mut Objects) -> Result<(), SnapshotError> {
+    for directory in children(from)? {
+        let (name, path) = (directory.file_name(), directory.path());
         // `info` and the multi-pack index describe one directory; they do not hold for several together.
         let joined = depth > 0 && name == "info";
-        if entry.file_type().at("inspect", &path)?.is_dir() && !joined {
-            link_tree(&path, &to.join(&name), depth)?;
+        if !directory.file_type().at("inspect", &path)?.is_dir() || joined {
+            continue;
+        }
+        let files = wanted.entry(name).or_default();
+        for entry in children(&path)? {
+            let file = entry.file_name();
+            let own = depth == 0 || !file.as_bytes().starts_with(b"multi-pack-index");
+            if own && file != "alternates" && !is_unfinished(&file) {
+                files.entry(file).or_insert_with(|| Some(entry.path()));
+            }
         }
     }
     let alternates = from.join("info/alternates");
@@ -103,32 +163,37 @@ fn link_objects(from: &Path, to: &Path, depth: usize) -> Result<(), SnapshotErro
         return Ok(());
     }
     for line in lines.split(|&b| b == b'\n').filter(|line| !line.is_empty() && line[0] != b'#') {
-        link_objects(&from.join(OsStr::from_bytes(line)), to, depth + 1)?;
+        collect_objects(&from.join(OsStr::from_bytes(line)), depth + 1, wanted)?;
     }
     Ok(())
 }
 
-fn link_tree(from: &Path, to: &Path, depth: usize) -> Result<(), SnapshotError> {
-    fs::create_dir_all(to).at("create", to)?;
-    for entry in children(from)? {
-        let (name, path) = (entry.file_name(), entry.path());
-        if entry.file_type().at("inspect", &path)?.is_dir() {
-            link_tree(&path, &to.join(&name), depth)?;
-            continue;
-        }
-        let own = depth == 0 || !name.as_bytes().starts_with(b"multi-pack-index");
-        if own && name != "alternates" && !is_unfinished(&name) {
-            link(&path, &to.join(&name))?;
-        }
-    }
-    Ok(())
+/// Whether a file of an object directory has its contents' hash in its name: loose objects and packs.
+fn never_changes(directory: &OsStr, file: &OsStr) -> bool {
+    directory.len() == 2 || (directory == PACK && file.as_bytes().starts_with(b"pack-"))
 }
 
-/// Links a file that never changes, or copies it to another file system.
+fn remove(entry: &fs::DirEntry) -> Result<(), SnapshotError> {
+    let path = entry.path();
+    let is_dir = entry.file_type().at("inspect", &path)?.is_dir();
+    let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+    removed.at("remove", &path)
+}
+
+/// Links a file that never changes, or copies it to another file system. One that is not root's is copied as well: all
+/// that a job has in its workspace is to belong to the job's user, and a link would be the owner's.
 fn link(from: &Path, to: &Path) -> Result<(), SnapshotError> {
+    let is_roots = match rustix::fs::lstat(from) {
+        Ok(stat) => stat.st_uid == 0 && stat.st_gid == 0,
+        // Removed by a repack meanwhile.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(e).at("inspect", from),
+    };
+    if !is_roots {
+        return copy_if_exists(from, to);
+    }
     match rustix::fs::link(from, to) {
-        // The same object of an alternate, or removed by a repack meanwhile.
-        Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP) => copy_if_exists(from, to),
         Err(e) => Err(e).at("link", from),
     }

@@ -1,5 +1,6 @@
 //! Which files belong to a checkout.
 
+use std::cmp::Ordering;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,9 @@ pub(super) fn list(root: &Path, except: &Path) -> Result<Listing, SnapshotError>
         Err(_) if repository.as_os_str().is_empty() => true,
         Err(error) => {
             let path = root.join(repository);
-            tracing::warn!(path = %path.display(), %error, "copied without its history");
+            let error: &(dyn std::error::Error + 'static) = &error;
+            let path = path.display();
+            tracing::warn!(error, %path, "a damaged repository in the checkout is copied without its history");
             false
         }
     });
@@ -57,9 +60,27 @@ pub(super) fn list(root: &Path, except: &Path) -> Result<Listing, SnapshotError>
     }
     // In this order what is below a path follows it. Such entries of the index are deleted: another file or a link
     // stands where their directory was.
-    listing.files.sort_unstable();
-    listing.files.dedup_by(|path, before| path.starts_with(before));
+    listing.files.sort_unstable_by(|a, b| order(a, b));
+    listing.files.dedup_by(|path, before| is_within(path, before));
     Ok(listing)
+}
+
+/// The order of [`Path`], for relative paths without detours: a directory's files follow it. Much faster, which a
+/// hundred thousand of them need.
+pub(super) fn order(a: &Path, b: &Path) -> Ordering {
+    let (a, b) = (a.as_os_str().as_bytes(), b.as_os_str().as_bytes());
+    // Zero is the one byte that no path has.
+    let key = |byte: u8| if byte == b'/' { 0 } else { byte };
+    match a.iter().zip(b).find(|(a, b)| a != b) {
+        Some((&a, &b)) => key(a).cmp(&key(b)),
+        None => a.len().cmp(&b.len()),
+    }
+}
+
+/// Whether a path is another or below it.
+fn is_within(path: &Path, other: &Path) -> bool {
+    let rest = path.as_os_str().as_bytes().strip_prefix(other.as_os_str().as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 fn walk(root: &Path, except: &Path) -> Vec<Found> {
@@ -100,7 +121,7 @@ fn judge(root: &Path, entry: Result<DirEntry, ignore::Error>) -> (Option<Found>,
         return (Some(Found::File(path.to_owned())), WalkState::Continue);
     }
     if !kind.is_dir() {
-        tracing::warn!(path = %entry.path().display(), "left out: neither file, directory nor link");
+        tracing::warn!(path = %entry.path().display(), "left out of the workspace: neither file, directory nor link");
     }
     (None, WalkState::Continue)
 }
@@ -113,4 +134,20 @@ fn tracked(root: &Path, repository: &Path, files: &mut Vec<PathBuf>) -> Result<(
     let entries = index.iter().filter(|entry| entry.mode != GITLINK_MODE);
     files.extend(entries.map(|entry| repository.join(std::ffi::OsStr::from_bytes(&entry.path))));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_order_is_that_of_paths(a in "[!\\-0a]{1,3}(/[!\\-0a]{1,3}){0,3}", b in "[!\\-0a]{1,3}(/[!\\-0a]{1,3}){0,3}") {
+            let (a, b) = (Path::new(&a), Path::new(&b));
+            prop_assert_eq!(order(a, b), a.cmp(b));
+            prop_assert_eq!(is_within(a, b), a.starts_with(b));
+        }
+    }
 }

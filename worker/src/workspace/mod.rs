@@ -1,30 +1,37 @@
 //! A run's private copy of the checkout, which every job has as the lower directory of its workspace's overlay.
 //!
 //! It is what a clean checkout would be, with what is not committed yet: tracked files as they are on disk and
-//! untracked ones, but nothing that git ignores. On disk, below the directory that [`Snapshot::take`] is given: the
-//! files, owned by whoever runs this (root), with modes 755 and 644 as git knows them and their modification times,
-//! by which build tools tell what changed; and `.git`, in the main checkout as in linked worktrees and submodules a
-//! real directory that needs nothing from outside (see `git_dir`).
+//! untracked ones, but nothing that git ignores. [`Snapshot::path`] has the files, owned by whoever runs this (root),
+//! with modes 755 and 644 as git knows them and their modification times, by which build tools tell what changed; and
+//! `.git`, in the main checkout as in linked worktrees and submodules a real directory that needs nothing from outside
+//! (see `git_dir`).
 //!
-//! Nothing may write to it: it shares the inodes of git's objects with the user's repository.
+//! It is kept after the run (see `store`), and the next run of the same checkout copies only what has changed. Nothing
+//! may write to it: it shares the inodes of git's objects with the user's repository.
 
 mod copy;
 mod git_dir;
+mod index;
 mod list;
+mod store;
+mod update;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use engine::types::ErrorKind;
 
-use crate::source::{self, SourceError};
+use crate::source::SourceError;
 
-/// A read-only copy of a checkout.
+pub use store::SnapshotStore;
+
+/// A read-only copy of a checkout. No other run changes it as long as this lives.
 #[derive(Debug)]
 pub struct Snapshot {
     path: PathBuf,
     files: Vec<PathBuf>,
-    bytes: u64,
+    _lock: OwnedFd,
 }
 
 /// Why a checkout could not be copied.
@@ -59,6 +66,15 @@ pub enum SnapshotError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// More runs of one checkout go on than there may be.
+    #[error("too many runs of {path} at the same time: wait for one of them to end")]
+    TooManyRuns {
+        /// The checkout's root.
+        path: PathBuf,
+    },
+    /// The run is not wanted any more.
+    #[error("cancelled while the checkout was being copied")]
+    Cancelled,
 }
 
 impl SnapshotError {
@@ -67,31 +83,14 @@ impl SnapshotError {
         match self {
             Self::Source(source) => source.kind(),
             Self::Git { .. } => ErrorKind::Corrupt,
+            Self::TooManyRuns { .. } => ErrorKind::Unavailable,
+            Self::Cancelled => ErrorKind::Cancelled,
             Self::List { .. } | Self::Io { .. } => ErrorKind::Internal,
         }
     }
 }
 
 impl Snapshot {
-    /// Copies the checkout at `root` to `dir`, which must not exist, but its parent must. Blocks.
-    ///
-    /// # Errors
-    /// See [`SnapshotError`]; `dir` is removed again.
-    pub fn take(root: &Path, dir: &Path) -> Result<Self, SnapshotError> {
-        std::fs::create_dir(dir).at("create", dir)?;
-        let undo = RemoveOnDrop(dir);
-        let dir = dir.canonicalize().at("resolve", dir)?;
-        let root = root.canonicalize().at("resolve", root)?;
-        let listing = list::list(&root, &dir)?;
-        let copied = copy::copy(&root, &dir, listing.files)?;
-        for repository in &listing.repositories {
-            let opened = source::open(&root.join(repository))?;
-            git_dir::copy(&opened, &dir.join(repository).join(list::DOT_GIT))?;
-        }
-        std::mem::forget(undo);
-        Ok(Self { path: dir, files: copied.files, bytes: copied.bytes })
-    }
-
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -100,22 +99,6 @@ impl Snapshot {
     /// Its files and symbolic links, relative and sorted, but for git's own.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
-    }
-
-    /// The bytes of its files, but for git's own.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
-/// Removes a copy that was not completed.
-struct RemoveOnDrop<'a>(&'a Path);
-
-impl Drop for RemoveOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "failed to remove an incomplete copy");
-        }
     }
 }
 
@@ -130,5 +113,7 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
+#[cfg(test)]
+mod kept_tests;
 #[cfg(test)]
 mod tests;

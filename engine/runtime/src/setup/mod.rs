@@ -6,6 +6,7 @@
 
 mod init;
 mod mounts;
+mod overlay;
 mod process;
 mod root;
 mod user;
@@ -28,6 +29,7 @@ use crate::seccomp::Filters;
 use crate::spec::{Namespace, Process, Spec};
 
 use process::Launch;
+pub use user::{User, resolve_in as resolve_user};
 
 /// From the child to the supervisor. That it said nothing and closed its end means that the program runs.
 #[derive(Debug, Serialize, Deserialize)]

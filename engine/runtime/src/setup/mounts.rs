@@ -12,7 +12,8 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags,
 };
 
-use super::root::{self, Root};
+use super::overlay;
+use super::root::{self, Root, magic_path};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, SetupError, Step};
 use crate::spec::{Mount, MountSource, Namespace, Propagation, Rootfs, Security, Spec};
@@ -45,7 +46,7 @@ pub(super) fn enter_root(spec: &Spec, cgroup: &Cgroup) -> Result<(), SetupError>
     mount_kernel_file_systems(&root, spec, cgroup)?;
     mount_dev(&root, spec)?;
     for mount in &spec.mounts {
-        attach_mount(&root, mount)?;
+        attach_mount(&root, mount, &spec.process.user)?;
     }
     write_sysctls(&root, spec)?;
     restrict_paths(&root, &spec.security)?;
@@ -168,7 +169,7 @@ fn mount_dev(root: &Root, spec: &Spec) -> Result<(), SetupError> {
         return ["/dev/shm", "/dev/mqueue"]
             .iter()
             .filter(|p| Path::new(p).exists())
-            .try_for_each(|p| attach_mount(root, &host(p)));
+            .try_for_each(|p| attach_mount(root, &host(p), &spec.process.user));
     }
     let size = spec.shm_size.to_string();
     let shm = new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], PLAIN)
@@ -208,7 +209,8 @@ pub(super) fn bind_console(terminal: &OwnedFd) -> Result<(), SetupError> {
     bind().step_at(Step::Terminal, path)
 }
 
-fn attach_mount(root: &Root, mount: &Mount) -> Result<(), SetupError> {
+/// `user` is the container's.
+fn attach_mount(root: &Root, mount: &Mount, user: &str) -> Result<(), SetupError> {
     let target = &mount.target;
     let read_only = if mount.read_only { MountAttributes::READ_ONLY } else { MountAttributes::default() };
     match &mount.source {
@@ -239,22 +241,15 @@ fn attach_mount(root: &Root, mount: &Mount) -> Result<(), SetupError> {
             root::attach(tmpfs.as_fd(), mount_point.as_fd()).step_at(Step::MountTmpfs, target)
         }
         MountSource::Overlay { lower, upper, work } => {
-            let layers = root::open_layers(lower)?;
-            let options = root::overlay_options(&layers, upper, work, true);
-            let options = std::ffi::CString::new(options).map_err(|e| SetupError::Invalid(e.to_string()))?;
-            let mount_point = root.make_dir(target)?;
-            let at = magic_path(&mount_point);
-            let flags = if mount.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
-            rustix::mount::mount("overlay", &at, "overlay", flags, options.as_c_str())
-                .step_at(Step::MountOverlay, target)
+            let view = overlay::View { lower, upper, work, target };
+            overlay::mount(root, &view, user)?;
+            if !mount.read_only {
+                return Ok(());
+            }
+            let mounted = root.resolve(target).step_at(Step::MountOverlay, target)?;
+            set_attributes(mounted.as_fd(), read_only, None, false).step_at(Step::MountOverlay, target)
         }
     }
-}
-
-/// The path by which a system call without a descriptor form reaches an open file.
-fn magic_path(fd: &OwnedFd) -> PathBuf {
-    use std::os::fd::AsRawFd;
-    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 fn write_sysctls(root: &Root, spec: &Spec) -> Result<(), SetupError> {

@@ -4,15 +4,20 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::root::{Root, magic_path};
 use crate::error::{Context, SetupError, Step};
 
 /// Who a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
-    pub(crate) home: String,
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Home directory; `/` if none is known.
+    pub home: String,
 }
 
 /// Resolves `user`, `user:group`, `uid` or `uid:gid` and additional groups, by the files below `etc`. A missing file
@@ -23,6 +28,16 @@ pub(crate) fn resolve(etc: &Path, user: &str, additional: &[String]) -> Result<U
     resolve_in(&passwd, &group, user, additional)
 }
 
+/// Resolves a user as [`resolve`] does, in a root file system that is not entered yet.
+pub(super) fn resolve_within(root: &Root, user: &str) -> Result<User, SetupError> {
+    let read_within = |path: &str| match root.resolve(Path::new(path)) {
+        Ok(file) => read(&magic_path(&file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(e).step_at(Step::Passwd, path),
+    };
+    resolve_in(&read_within("/etc/passwd")?, &read_within("/etc/group")?, user, &[])
+}
+
 fn read(path: &Path) -> Result<String, SetupError> {
     match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
@@ -31,7 +46,12 @@ fn read(path: &Path) -> Result<String, SetupError> {
     }
 }
 
-fn resolve_in(passwd: &str, group: &str, user: &str, additional: &[String]) -> Result<User, SetupError> {
+/// Resolves `user`, `user:group`, `uid` or `uid:gid` (empty is root) and additional groups by the text of a passwd and a
+/// group file, as Docker does.
+///
+/// # Errors
+/// [`SetupError::NoSuchUser`] and [`SetupError::NoSuchGroup`] for names that are in neither.
+pub fn resolve_in(passwd: &str, group: &str, user: &str, additional: &[String]) -> Result<User, SetupError> {
     let (name, group_name) = match user.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|g| !g.is_empty())),
         None => (user, None),

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use engine_sys::process::{Child, Namespaces};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::reap;
@@ -82,7 +83,11 @@ pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Resul
         (Some(config), Some(child)) => Some(Resolver::listen(config, child.pid)?),
         _ => None,
     };
-    made.connection.send(&ToChild::Go, &[]).step(Step::Control)?;
+    match made.connection.send(&ToChild::Go, &[]) {
+        // It has ended, and what it said is still to be heard.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+        sent => sent.step(Step::Control)?,
+    }
     while let Event::Child = next(&made.connection, launcher)? {
         if !made.hear()? {
             return made.into_started(spec, resolver, held);
@@ -134,7 +139,7 @@ impl Made {
             let pid_namespace = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
             match rustix::thread::move_into_thread_name_spaces(child.pidfd.as_fd(), pid_namespace) {
                 // It may have ended already; there will be no exec then.
-                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Ok(()) | Err(Errno::SRCH) => {}
                 Err(e) => return Err(e).step(Step::JoinNamespaces),
             }
         }

@@ -21,6 +21,8 @@ use crate::state::State;
 
 /// The most clients at once; further ones wait in the socket's backlog.
 const CLIENTS_MAX: usize = 256;
+/// How long the kernel may take to kill the other processes of a PID namespace whose first one has ended.
+const NAMESPACE_END: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 /// The launcher's place among the clients.
 const LAUNCHER: u64 = 0;
 
@@ -246,7 +248,25 @@ impl<'a> Server<'a> {
                 self.clients.get_mut(&number)?.exec = Some(number);
                 None
             }
-            Err(error) => Some(Reply::Failed(error)),
+            Err(error) => Some(self.not_started(error)),
+        }
+    }
+
+    /// Why an exec did not start. What the kernel says of joining a container that has ended is nobody's business.
+    fn not_started(&self, error: SetupError) -> Reply {
+        const SRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
+        const NOMEM: i32 = rustix::io::Errno::NOMEM.raw_os_error();
+        let limit = match error {
+            // A process lets go of its namespaces a moment before its end can be waited for.
+            SetupError::Step { step: Step::JoinNamespaces, errno: SRCH, .. } => return Reply::NotRunning,
+            // A PID namespace that is being taken down has no memory for a process (pid_namespaces(7)).
+            SetupError::Step { step: Step::Fork, errno: NOMEM, .. } => NAMESPACE_END,
+            _ => Timespec::default(),
+        };
+        let mut poll = [PollFd::new(&self.init, PollFlags::IN)];
+        match rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&limit))) {
+            Ok(1) => Reply::NotRunning,
+            _ => Reply::Failed(error),
         }
     }
 
@@ -265,7 +285,8 @@ impl<'a> Server<'a> {
                 if let Some(client) = self.clients.get_mut(&client) {
                     client.exec = None;
                 }
-                self.reply(client, &Reply::Failed(error));
+                let reply = self.not_started(error);
+                self.reply(client, &reply);
             }
         }
     }
