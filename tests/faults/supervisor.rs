@@ -1,5 +1,6 @@
 //! Supervisors that are killed, alone or with everything else.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::left::{interfaces, mounts, nothing_is_left, processes, supervisors};
@@ -84,4 +85,35 @@ fn two_runs_at_once_do_not_disturb_each_other() {
     alive.kill();
     machine.sweep_by_a_run();
     nothing_is_left(&machine);
+}
+
+/// A fork that has not come to its exec yet when its parent is killed.
+#[test]
+fn a_copy_of_a_dead_runs_lock_only_delays_its_sweep() {
+    let machine = Machine::new();
+    let mut run = machine.start(&waiting(&machine, "waiting"));
+    assert!(run.until("step-of-"), "{}", run.end().1);
+    let copy = session_lock(&machine, run.child.id());
+    run.kill();
+    std::thread::scope(|scope| {
+        let sweep = scope.spawn(|| machine.sweep_by_a_run());
+        // Until it has come to the lock: it makes its own session after that.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(copy);
+        sweep.join().unwrap();
+    });
+    nothing_is_left(&machine);
+}
+
+/// The lock of a process's session, shared with it.
+fn session_lock(machine: &Machine, pid: u32) -> OwnedFd {
+    let sessions = machine.run_dir().join("sessions");
+    let mut entries =
+        std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().path());
+    let lock =
+        entries.find(|fd| std::fs::read_link(fd).is_ok_and(|file| file.starts_with(&sessions))).unwrap();
+    let number = lock.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    rustix::process::pidfd_getfd(process, number, rustix::process::PidfdGetfdFlags::empty()).unwrap()
 }

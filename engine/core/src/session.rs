@@ -15,6 +15,11 @@ use crate::error::{At, Error};
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long the copy of a dead process's lock may be in the way, and the pause in between. Only a process in another
+/// PID namespace, which looks dead from here, is in the way for longer.
+const COPY_TIMEOUT: Duration = Duration::from_secs(2);
+const COPY_PAUSE: Duration = Duration::from_millis(1);
+
 /// What one running process makes for itself: containers, networks, volumes and scratch files that the next
 /// [`Engine::open`] takes down if this process dies before [`Session::end`].
 #[derive(Debug)]
@@ -52,6 +57,7 @@ impl Engine {
                 break lock;
             }
         };
+        sign(&lock).at(&lock_path)?;
         match self.record_session(id).await {
             Ok(dir) => Ok(Session { id, dir, lock_path, _lock: lock }),
             Err(error) => {
@@ -83,7 +89,7 @@ impl Engine {
         ids.extend(self.locked_sessions()?);
         let mut any = false;
         for id in ids {
-            if let Some(_lock) = self.lock_of_dead(id)? {
+            if let Some(_lock) = self.lock_of_dead(id).await? {
                 tracing::info!(session = %id.short(), "taking down what a dead process left");
                 any = true;
                 let swept = self.take_down(id).await;
@@ -122,15 +128,33 @@ impl Engine {
 
     /// Locks a session whose process is dead; `None` if it is alive, or being swept by someone else. The file is made
     /// if it is gone, as after a restart of the machine, so that of two sweepers one waits for its turn.
-    fn lock_of_dead(&self, id: SessionId) -> Result<Option<OwnedFd>, Error> {
+    async fn lock_of_dead(&self, id: SessionId) -> Result<Option<OwnedFd>, Error> {
         let path = self.session_lock(id);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let lock = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).at(&path)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok((!is_unlinked(&lock).at(&path)?).then_some(lock)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(e).at(&path),
+        let deadline = Instant::now() + COPY_TIMEOUT;
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_unlinked(&lock).at(&path)? => return Ok(None),
+                Ok(()) => break,
+                // A child that the dead process had just forked holds a copy until it executes its program.
+                Err(rustix::io::Errno::WOULDBLOCK)
+                    if self.signer_is_dead(&path) && Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(COPY_PAUSE).await;
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(e) => return Err(e).at(&path),
+            }
         }
+        sign(&lock).at(&path)?;
+        Ok(Some(lock))
+    }
+
+    /// Whether the process that locked this file last is known to be gone.
+    fn signer_is_dead(&self, lock: &Path) -> bool {
+        let pid = fs::read_to_string(lock).ok().and_then(|text| text.parse::<u32>().ok());
+        pid.is_some_and(|pid| !self.paths().proc_file(pid.to_string()).exists())
     }
 
     /// Goes on past failures, so that one stubborn object does not keep the rest; returns the first.
@@ -166,6 +190,13 @@ impl Engine {
         first?;
         self.catalog().delete_session(id).await
     }
+}
+
+/// Notes in a lock file that this process has locked it.
+fn sign(lock: &OwnedFd) -> std::io::Result<()> {
+    rustix::fs::ftruncate(lock, 0)?;
+    rustix::io::pwrite(lock, std::process::id().to_string().as_bytes(), 0)?;
+    Ok(())
 }
 
 /// Whether the file that a descriptor stands for has no name any more.
