@@ -14,7 +14,7 @@ IMAGE_PACKAGES := busybox-static mmdebstrap
 TEST_PACKAGES := docker-registry skopeo iptables procps attr bzip2 xz-utils
 VM_PACKAGES := qemu-system-x86 e2fsprogs
 # What is needed inside the virtual machine, where only a test assembles its program.
-GUEST_PACKAGES := $(RUN_PACKAGES) $(TEST_PACKAGES) busybox-static binutils
+GUEST_PACKAGES := $(RUN_PACKAGES) $(TEST_PACKAGES) busybox-static gcc
 
 # The tests for which the kernel matters.
 KERNEL_TESTS := --package tests --test kernel --test e2e --test faults \

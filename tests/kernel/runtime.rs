@@ -202,7 +202,7 @@ fn mounts_are_where_and_as_asked() {
 
 #[test]
 fn security_defaults_are_dockers() {
-    let script = "grep -E '^(CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status | tr '\\t' ' '; \
+    let script = "exec 2>&1; grep -E '^(CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status | tr '\\t' ' '; \
         ls -A /sys/firmware /proc/scsi 2>/dev/null | grep -v : ; cat /proc/kcore | wc -c; \
         echo 1 > /proc/sys/kernel/hostname; mount -t tmpfs x /tmp; unshare -n true; ls /proc/self/fd | wc -l; cat /dev/sda; mknod /tmp/b b 8 0 && cat /tmp/b; exit 0";
     let (_, log) = Box::new().sh(script);

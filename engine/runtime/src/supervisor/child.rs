@@ -55,12 +55,8 @@ pub(super) fn make(
     if spec.namespaces.network == Namespace::Private {
         let path = format!("/proc/{pid}/ns/net");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(&path, flags, Mode::empty());
-        // A child that has failed already is a zombie without namespaces; what it has said tells why.
-        if opened.is_err() && has_spoken(&made.connection)? {
-            made.hear()?;
-        }
-        made.network = Some(opened.step_at(Step::Control, &path)?);
+        let opened = rustix::fs::open(&path, flags, Mode::empty()).step_at(Step::Control, &path);
+        made.network = Some(made.unless_failed(opened)?);
     }
     Ok(made)
 }
@@ -80,27 +76,20 @@ pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Resul
     };
     // Loopback is up from here on, and nobody has asked yet.
     let resolver = match (&spec.dns, &made.child) {
-        (Some(config), Some(child)) => Some(Resolver::listen(config, child.pid)?),
+        (Some(config), Some(child)) => {
+            let listening = Resolver::listen(config, child.pid);
+            Some(made.unless_failed(listening)?)
+        }
         _ => None,
     };
-    match made.connection.send(&ToChild::Go, &[]) {
-        // It has ended, and what it said is still to be heard.
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
-        sent => sent.step(Step::Control)?,
-    }
+    let told = made.connection.send(&ToChild::Go, &[]).step(Step::Control);
+    made.unless_failed(told)?;
     while let Event::Child = next(&made.connection, launcher)? {
         if !made.hear()? {
             return made.into_started(spec, resolver, held);
         }
     }
     Err(SetupError::Vanished) // the launcher is gone
-}
-
-fn has_spoken(child: &Connection) -> Result<bool, SetupError> {
-    let mut poll = [PollFd::new(child, PollFlags::IN)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&at_once)));
-    ready.map(|count| count > 0).step(Step::Control)
 }
 
 enum Event {
@@ -115,6 +104,19 @@ fn next(child: &Connection, launcher: &Connection) -> Result<Event, SetupError> 
 }
 
 impl Made {
+    /// The result of a step that a living child is needed for; where it has failed meanwhile, what it said of why.
+    fn unless_failed<T>(&mut self, result: Result<T, SetupError>) -> Result<T, SetupError> {
+        while result.is_err() && self.has_spoken()? && self.hear()? {}
+        result
+    }
+
+    fn has_spoken(&self) -> Result<bool, SetupError> {
+        let mut poll = [PollFd::new(&self.connection, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&at_once)));
+        ready.map(|count| count > 0).step(Step::Control)
+    }
+
     /// Takes a message of the child; false if it has closed its end.
     fn hear(&mut self) -> Result<bool, SetupError> {
         match self.connection.receive::<FromChild>().step(Step::Control)? {
