@@ -17,12 +17,13 @@ use engine_runtime::spec::{
 };
 use engine_types::{ContainerId, ErrorKind, Reference, SessionId};
 use tokio::net::unix::pipe;
+use tokio::sync::OnceCell;
 
 use crate::catalog::{ContainerRow, to_json};
 use crate::container::{ContainerConfig, NetworkMode};
 use crate::engine::{Engine, blocking, random};
 use crate::error::{At, Error};
-use crate::network::Network;
+use crate::network::{Network, NetworkConfig};
 use crate::process::Process;
 
 /// Bytes of output taken at once.
@@ -34,8 +35,9 @@ pub struct BuildSandbox<'a> {
     pub engine: &'a Engine,
     /// What everything is made in.
     pub session: SessionId,
-    /// The network of the commands.
-    pub network: Network,
+    /// The network of the commands, which builds may share; made for the session when the first command runs, if it is
+    /// not there.
+    pub network: &'a OnceCell<Network>,
     /// How images are pulled.
     pub pull: PullOptions,
     /// Is told how pulls come along: the image's name and what happens.
@@ -102,9 +104,9 @@ impl BuildSandbox<'_> {
     }
 
     async fn start(&self, spec: Spec, streams: StdStreams) -> Result<Process, Error> {
-        let (engine, network, id) = (self.engine.clone(), self.network.clone(), spec.id);
+        let (engine, network, id) = (self.engine.clone(), self.network().await?.clone(), spec.id);
         engine.adopt_switch(&network).await?;
-        let candidates = self.network.subnet.hosts().filter(|&a| a != self.network.gateway);
+        let candidates = network.subnet.hosts().filter(|&a| a != network.gateway);
         let address = engine.catalog().allocate_address(id, network.id, &[], candidates).await?;
         let address = address.ok_or_else(|| Error::NoFreeAddress(network.name.clone()))?;
         let state_dir = spec.state_dir.clone();
@@ -112,10 +114,17 @@ impl BuildSandbox<'_> {
         Process::new(running.await?).at(state_dir)
     }
 
+    async fn network(&self) -> Result<&Network, Error> {
+        let name = format!("{}-build", self.session.short());
+        let config = NetworkConfig { name, session: Some(self.session), ..NetworkConfig::default() };
+        self.network.get_or_try_init(|| self.engine.create_network(config)).await
+    }
+
     /// A row for the catalog, so that a sweep finds it, and what the runtime is to make.
     async fn spec(&self, id: ContainerId, step: &RunStep<'_>) -> Result<Spec, Error> {
         let engine = self.engine;
-        let network = NetworkMode::Network { network: self.network.id.to_string(), aliases: Vec::new() };
+        let network = self.network().await?.id.to_string();
+        let network = NetworkMode::Network { network, aliases: Vec::new() };
         let image = engine_types::ImageId(engine_types::Digest::from_sha256([0; 32]));
         let config = ContainerConfig { network, session: Some(self.session), ..ContainerConfig::new(image) };
         let row = ContainerRow { id, name: format!("build-{}", id.short()), config: to_json(&config)? };

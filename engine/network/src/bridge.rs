@@ -143,8 +143,8 @@ impl NetworkDriver {
         if self.kernel_has_ipv6() {
             self.switch_on(&format!("sys/net/ipv6/conf/{}/disable_ipv6", spec.name))?;
         }
-        firewall::add_network(&self.instance, spec)?;
-        forward_policy::override_drop(&self.proc)?;
+        let dropping = firewall::add_network(&self.instance, spec)?;
+        forward_policy::override_drop(dropping, &self.proc)?;
         self.switch_on("sys/net/ipv4/ip_forward")?;
         Ok(connection.apply_all(self.configure(spec, index, mtu))?)
     }

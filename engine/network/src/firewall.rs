@@ -109,21 +109,22 @@ pub(crate) struct BaseChain {
     pub(crate) name: String,
 }
 
-/// Lets a network's packets through as its spec says. Repeating it changes nothing.
-pub(crate) fn add_network(instance: &Instance, spec: &BridgeSpec) -> Result<(), FirewallError> {
+/// Lets a network's packets through as its spec says, and lists the chains, of whatever table, that drop forwarded
+/// packets unless a rule accepts them. Repeating it changes nothing.
+pub(crate) fn add_network(instance: &Instance, spec: &BridgeSpec) -> Result<Vec<BaseChain>, FirewallError> {
     let table = instance.table();
     let step = format!("add the rules of bridge {}", spec.name);
-    let elements = element_commands("add", &table, &elements_of(spec));
+    let elements = element_commands("add", &table, &elements_of(spec)) + "list chains\n";
     // Replacing chains that carry traffic costs the kernel 10 ms and more; elements alone cost none of it.
     let elements_only = format!("flush chain inet {table} {GENERATION}\n{elements}");
-    match nft(&["-f", "-"], &elements_only, &step) {
+    let listing = match nft(&["-f", "-"], &elements_only, &step) {
         Err(e) if e.is_absent() => {
             let base = BASE.replace("TABLE", &table).replace("GENERATION", GENERATION);
-            nft(&["-f", "-"], &format!("{base}{elements}"), &step)?;
+            nft(&["-f", "-"], &format!("{base}{elements}"), &step)?
         }
-        result => drop(result?),
-    }
-    Ok(())
+        result => result?,
+    };
+    Ok(drop_chains(&listing))
 }
 
 /// Takes a network's elements out; succeeds where they or the table are gone already.
@@ -165,12 +166,6 @@ pub(crate) fn retain_networks(
         nft(&["-f", "-"], &element_commands("delete", &table, &stale), &format!("sweep {what}"))?;
     }
     Ok(Some(stale.len()))
-}
-
-/// Lists the chains, of whatever table, that drop forwarded packets unless a rule accepts them.
-pub(crate) fn forward_drop_chains() -> Result<Vec<BaseChain>, FirewallError> {
-    let listing = nft(&["-j", "list", "chains"], "", "list chains")?;
-    Ok(drop_chains(&parse(&listing, "chains")?))
 }
 
 fn nft(args: &[&str], script: &str, step: &str) -> Result<String, ProgramError> {
@@ -235,14 +230,23 @@ fn element_text(part: &Value) -> Option<String> {
     Some(if is_address { text.to_owned() } else { format!("\"{text}\"") })
 }
 
-fn drop_chains(listing: &Value) -> Vec<BaseChain> {
-    objects(listing, "chain")
-        .filter(|chain| chain["hook"] == "forward" && chain["policy"] == "drop")
-        .filter_map(|chain| {
-            let text = |key: &str| chain[key].as_str().map(str::to_owned);
-            Some(BaseChain { family: text("family")?, table: text("table")?, name: text("name")? })
-        })
-        .collect()
+/// Reads what `nft list chains` prints; a script can ask for nothing else beside its changes.
+fn drop_chains(listing: &str) -> Vec<BaseChain> {
+    let (mut family, mut table, mut name) = ("", "", "");
+    let mut chains = Vec::new();
+    for line in listing.lines() {
+        let words: Vec<&str> = line.split([' ', '\t', ';']).filter(|word| !word.is_empty()).collect();
+        match words[..] {
+            ["table", its_family, its_name, "{"] => (family, table) = (its_family, its_name),
+            ["chain", its_name, "{"] => name = its_name,
+            ["type", _, "hook", "forward", .., "policy", "drop"] => {
+                let [family, table, name] = [family, table, name].map(str::to_owned);
+                chains.push(BaseChain { family, table, name });
+            }
+            _ => {}
+        }
+    }
+    chains
 }
 
 fn objects<'a>(listing: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -281,13 +285,24 @@ mod tests {
 
     #[test]
     fn finds_chains_that_drop_forwarded_packets() {
-        let listing = json!({"nftables": [
-            {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}},
-            {"chain": {"family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "drop"}},
-            {"chain": {"family": "inet", "table": "x", "name": "f", "hook": "forward", "policy": "accept"}},
-            {"chain": {"family": "inet", "table": "x", "name": "plain"}},
-        ]});
-        let chains = drop_chains(&listing);
+        let listing = "\
+table ip filter {
+\tchain FORWARD {
+\t\ttype filter hook forward priority filter; policy drop;
+\t}
+\tchain INPUT {
+\t\ttype filter hook input priority filter; policy drop;
+\t}
+}
+table inet x {
+\tchain f {
+\t\ttype filter hook forward priority 0; policy accept;
+\t}
+\tchain plain {
+\t}
+}
+";
+        let chains = drop_chains(listing);
         assert_eq!(chains.len(), 1);
         assert_eq!((chains[0].family.as_str(), chains[0].name.as_str()), ("ip", "FORWARD"));
     }

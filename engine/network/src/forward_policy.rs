@@ -11,7 +11,7 @@ use std::{fs, io};
 
 use engine_types::ErrorKind;
 
-use crate::firewall::{BaseChain, FirewallError, forward_drop_chains};
+use crate::firewall::BaseChain;
 use crate::name::PREFIX;
 use crate::program::{self, ProgramError};
 
@@ -25,9 +25,6 @@ pub enum ForwardPolicyError {
     /// `iptables` failed.
     #[error(transparent)]
     Iptables(#[from] ProgramError),
-    /// The chains could not be listed.
-    #[error(transparent)]
-    List(#[from] FirewallError),
     /// The list of the kernel's iptables tables could not be read.
     #[error("cannot read {}", path.display())]
     Tables {
@@ -44,16 +41,15 @@ impl ForwardPolicyError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Iptables(e) => e.kind(),
-            Self::List(e) => e.kind(),
             Self::Tables { .. } => ErrorKind::Internal,
         }
     }
 }
 
-/// Lets our bridges' packets past every iptables FORWARD policy of DROP. Repeating it changes nothing.
-pub(crate) fn override_drop(proc: &Path) -> Result<(), ForwardPolicyError> {
-    let (iptables, others): (Vec<_>, Vec<_>) =
-        forward_drop_chains()?.into_iter().partition(BaseChain::is_iptables_forward);
+/// Lets our bridges' packets past every iptables FORWARD policy of DROP; `dropping` are the chains that drop what they
+/// forward. Repeating it changes nothing.
+pub(crate) fn override_drop(dropping: Vec<BaseChain>, proc: &Path) -> Result<(), ForwardPolicyError> {
+    let (iptables, others): (Vec<_>, Vec<_>) = dropping.into_iter().partition(BaseChain::is_iptables_forward);
     for chain in others {
         tracing::warn!(
             family = chain.family,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use engine::build::{BuildEvent, BuildRequest};
 use engine::image::{PullEvent, PullOptions};
 use engine::types::{Digest, ErrorKind, ImageId, Reference};
-use engine::{BuildSandbox, Network, NetworkConfig};
+use engine::{BuildSandbox, Network};
 use pipelines::{Build, Image};
 use tokio::sync::OnceCell;
 
@@ -19,6 +19,7 @@ pub(super) struct Images {
     /// By the image as the file has it.
     known: Mutex<HashMap<String, Arc<OnceCell<ImageId>>>>,
     registries: engine::image::Registries,
+    /// Of all builds.
     network: OnceCell<Network>,
 }
 
@@ -53,7 +54,6 @@ impl Images {
             cache_dir: engine.build_cache(),
             ..BuildRequest::default()
         };
-        let network = self.build_network(attempt).await.map_err(|e| set_up("build network", &e))?;
         let pulls = Mutex::new(HashMap::new());
         let on_pull = |name: &str, event: PullEvent| {
             let mut pulls = pulls.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,6 +63,7 @@ impl Images {
                 .take(event);
         };
         let pull = PullOptions { registries: self.registries.clone(), platform: None };
+        let network = &self.network;
         let sandbox = BuildSandbox { engine, session, network, pull, on_pull: &on_pull };
         let output = BuildOutput { attempt, masked: Mutex::new(attempt.masker.stream()) };
         let built = engine.build(&request, &sandbox, &|event| output.take(event)).await;
@@ -72,14 +73,6 @@ impl Images {
             self.sync(attempt);
         }
         Ok(built.image.id)
-    }
-
-    /// The network of all builds of this run, made for the first.
-    async fn build_network(&self, attempt: &Attempt<'_>) -> Result<Network, engine::Error> {
-        let session = attempt.settings.session.id();
-        let name = format!("{}-build", session.short());
-        let config = NetworkConfig { name, session: Some(session), ..NetworkConfig::default() };
-        self.network.get_or_try_init(|| attempt.settings.engine.create_network(config)).await.cloned()
     }
 
     async fn pull(&self, attempt: &Attempt<'_>, name: &str) -> Result<ImageId, Failure> {

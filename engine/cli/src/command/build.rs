@@ -7,6 +7,7 @@ use engine::build::{BuildEvent, BuildRequest};
 use engine::image::PullOptions;
 use engine::{BuildSandbox, Engine, Session};
 use engine_types::Reference;
+use tokio::sync::OnceCell;
 
 use crate::output;
 
@@ -70,7 +71,7 @@ async fn build(engine: &Engine, args: &Args, session: &Session) -> anyhow::Resul
         no_cache: args.no_cache,
         cache_dir: engine.build_cache(),
     };
-    let network = engine.default_network().await?;
+    let network = &OnceCell::new_with(Some(engine.default_network().await?));
     let pull = PullOptions::default();
     let sandbox = BuildSandbox { engine, session: session.id(), network, pull, on_pull: &|_, _| {} };
     let quiet = args.quiet;
