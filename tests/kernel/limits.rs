@@ -8,6 +8,7 @@ use std::thread;
 
 use engine_runtime::spec::*;
 use engine_runtime::{Client, ExecStreams, Exit, LaunchError, State};
+use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set};
 
@@ -120,17 +121,39 @@ fn devices_are_refused_unless_allowed() {
 /// these tests run on, those with v1 controllers too.
 #[test]
 fn devices_are_refused_on_v2_unless_allowed() {
-    in_mount_namespace_with_v2_alone(|| assert_devices_are_limited(&Box::new()));
+    where_cgroups_are("cgroup2", || assert_devices_are_limited(&Box::new()));
 }
 
-fn in_mount_namespace_with_v2_alone(work: impl FnOnce() + Send) {
+/// There is no list to refuse by then, so no node can be made, and those that the image has are closed.
+#[test]
+fn devices_are_out_of_reach_where_there_are_no_cgroups() {
+    where_cgroups_are("tmpfs", || {
+        let world = Box::new();
+        let node = world.world.dir("layer").join("tmp/zero");
+        let (mode, zero) = (Mode::from_raw_mode(0o666), rustix::fs::makedev(1, 5));
+        rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, mode, zero).unwrap();
+        let (_, log) =
+            probe(&world, "mknod /tmp/c c 240 77; head -c 1 /tmp/zero; head -c 1 /dev/zero | wc -c", |_| {});
+        let expected = format!("mknod: /tmp/c: {REFUSED}\nhead: /tmp/zero: Permission denied\n1\n");
+        assert_eq!(log, expected);
+        assert_eq!(
+            probe(&world, "head -c 1 /tmp/zero | wc -c", |spec| spec.security.all_devices = true).1,
+            "1\n"
+        );
+        let warnings = world.start(&world.spec(&["true"])).unwrap().warnings;
+        assert!(warnings.iter().any(|w| w.contains("no cgroup hierarchy is mounted")), "{warnings:?}");
+    });
+}
+
+/// Runs `work` with one file system of this kind in the place of all hierarchies.
+fn where_cgroups_are(kind: &str, work: impl FnOnce() + Send) {
     let at = "/sys/fs/cgroup";
     let enter = || {
         #[expect(deprecated, reason = "a mount namespace holds nothing that memory safety rests on")]
         rustix::thread::unshare(UnshareFlags::NEWNS | UnshareFlags::FS).unwrap();
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
         unmount(at, UnmountFlags::DETACH).unwrap();
-        mount("none", at, "cgroup2", MountFlags::empty(), None).unwrap();
+        mount("none", at, kind, MountFlags::empty(), None).unwrap();
         work();
     };
     thread::scope(|scope| {

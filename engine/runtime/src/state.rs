@@ -4,13 +4,17 @@
 //! the new state, never half of one.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "state.json";
+/// Where the next one is written.
+const ASIDE: &str = "state.json.new";
+/// The room of one, in bytes; more than any needs.
+const RESERVED: usize = 1024;
 
 /// What became of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,13 +79,29 @@ impl State {
 
     pub(crate) fn store(&self, state_dir: &Path) -> Result<(), StateError> {
         let path = state_dir.join(FILE);
-        let aside = state_dir.join("state.json.new");
         let bytes =
             serde_json::to_vec(self).map_err(|source| StateError::Format { path: path.clone(), source })?;
-        fs::write(&aside, bytes)
-            .and_then(|()| fs::rename(&aside, &path))
+        write_aside(state_dir, bytes)
+            .and_then(|aside| fs::rename(aside, &path))
             .map_err(|source| StateError::Io { path, source })
     }
+
+    /// Takes the room on the disk that the next [`State::store`] needs: a container that fills the disk must not be
+    /// the one whose end is not recorded.
+    pub(crate) fn reserve(state_dir: &Path) -> Result<(), StateError> {
+        let reserved = write_aside(state_dir, Vec::new());
+        reserved.map(drop).map_err(|source| StateError::Io { path: state_dir.join(ASIDE), source })
+    }
+}
+
+/// Writes over what is there, so that a file system which has given the room need not give it again. JSON ends where
+/// the spaces begin.
+fn write_aside(state_dir: &Path, mut bytes: Vec<u8>) -> io::Result<PathBuf> {
+    let path = state_dir.join(ASIDE);
+    bytes.resize(bytes.len().max(RESERVED), b' ');
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+    file.write_all(&bytes)?;
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -101,6 +121,26 @@ mod tests {
             oom_killed: true,
         };
         state.store(dir.path()).unwrap();
+        assert_eq!(State::load(dir.path()).unwrap(), Some(state));
+    }
+
+    #[test]
+    fn what_was_reserved_is_what_is_written() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        State::reserve(dir.path()).unwrap();
+        let reserved = fs::metadata(dir.path().join(ASIDE)).unwrap();
+        let state = State {
+            status: Status::Running,
+            pid: Some(7),
+            started_at: None,
+            finished_at: None,
+            exit_code: None,
+            oom_killed: false,
+        };
+        state.store(dir.path()).unwrap();
+        let stored = fs::metadata(dir.path().join(FILE)).unwrap();
+        assert_eq!((stored.ino(), stored.len()), (reserved.ino(), RESERVED as u64));
         assert_eq!(State::load(dir.path()).unwrap(), Some(state));
     }
 

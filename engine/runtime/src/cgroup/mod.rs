@@ -109,6 +109,8 @@ impl Hierarchies {
     }
 }
 
+/// What a warning says of a host that cannot keep a container to its device list.
+const NO_LIST: &str = "devices are limited by taking mknod away, not by a list";
 const EBUSY: i32 = rustix::io::Errno::BUSY.raw_os_error();
 const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
 const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
@@ -117,6 +119,8 @@ const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     layout: Layout,
+    /// Whether the kernel refuses what is not on the device list.
+    limits_devices: bool,
 }
 
 #[derive(Debug)]
@@ -142,35 +146,47 @@ impl Cgroup {
                 let dir = parent.join(id);
                 create_in(&parent, &dir)?;
                 let handle = open_dir(&dir).step_at(Step::Cgroup, &dir)?;
-                let cgroup = Self { layout: Layout::V2 { dir: dir.clone(), handle } };
+                let layout = Layout::V2 { dir: dir.clone(), handle };
+                let mut cgroup = Self { layout, limits_devices: false };
                 v2::delegate(root)?;
                 v2::delegate(&parent)?;
                 v2::apply(&dir, resources)?;
                 let Layout::V2 { handle, .. } = &cgroup.layout else { return Ok(cgroup) };
                 if !security.all_devices {
                     let program = devices::program(&devices::allowed(security));
-                    if let Err(e) = engine_sys::bpf::attach_device_program(handle_fd(handle), &program) {
-                        warnings.push(format!("devices are not limited: the BPF program was refused: {e}"));
+                    match engine_sys::bpf::attach_device_program(handle_fd(handle), &program) {
+                        Ok(()) => cgroup.limits_devices = true,
+                        Err(e) => warnings.push(format!("{NO_LIST}: the BPF program was refused: {e}")),
                     }
                 }
                 Ok(cgroup)
             }
             Hierarchies::V1 { controllers } => {
                 let dirs = v1::make_dirs(controllers, parent, id, resources)?;
-                let cgroup = Self { layout: Layout::V1 { dirs } };
+                let mut cgroup = Self { layout: Layout::V1 { dirs }, limits_devices: false };
                 if let Layout::V1 { dirs } = &cgroup.layout {
                     v1::apply(dirs, resources, warnings)?;
                     if !security.all_devices {
-                        v1::allow_devices(dirs, &devices::allowed(security), warnings)?;
+                        cgroup.limits_devices = v1::allow_devices(dirs, &devices::allowed(security))?;
+                        if !cgroup.limits_devices {
+                            warnings.push(format!(
+                                "{NO_LIST}: this host has no devices cgroup controller mounted"
+                            ));
+                        }
                     }
                 }
                 Ok(cgroup)
             }
             Hierarchies::None => {
-                warnings.push("no cgroup hierarchy is mounted: nothing is limited".to_owned());
-                Ok(Self { layout: Layout::None })
+                warnings.push(format!("{NO_LIST}, nor anything else: no cgroup hierarchy is mounted"));
+                Ok(Self { layout: Layout::None, limits_devices: false })
             }
         }
+    }
+
+    /// Whether the kernel refuses what is not on the device list.
+    pub(crate) fn limits_devices(&self) -> bool {
+        self.limits_devices
     }
 
     /// The directory to clone the first process into; v2 only.
@@ -226,18 +242,19 @@ impl Cgroup {
         matches!(self.layout, Layout::V2 { .. })
     }
 
-    /// Whether the kernel's OOM killer has struck here (`oom_kill` in memory.events or memory.oom_control).
-    pub(crate) fn oom_killed(&self) -> bool {
+    /// How often the kernel's OOM killer has struck here (`oom_kill` in memory.events or memory.oom_control).
+    pub(crate) fn oom_kills(&self) -> u64 {
         let file = match &self.layout {
             Layout::V2 { dir, .. } => dir.join("memory.events"),
             Layout::V1 { dirs } => match dirs.iter().find(|(_, names)| names.iter().any(|n| n == "memory")) {
                 Some((dir, _)) => dir.join("memory.oom_control"),
-                None => return false,
+                None => return 0,
             },
-            Layout::None => return false,
+            Layout::None => return 0,
         };
         let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|n| n.trim() != "0"))
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+        count.unwrap_or_default()
     }
 
     /// Kills every process in it.

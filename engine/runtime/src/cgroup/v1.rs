@@ -93,20 +93,17 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Denies all devices, then allows the listed ones (`devices.deny`, `devices.allow`).
+/// Denies all devices, then allows the listed ones (`devices.deny`, `devices.allow`); false where there is no such
+/// controller.
 pub(super) fn allow_devices(
     dirs: &BTreeMap<PathBuf, Vec<String>>,
     rules: &[Rule],
-    warnings: &mut Vec<String>,
-) -> Result<(), SetupError> {
-    let Ok(dir) = controller(dirs, "devices") else {
-        warnings
-            .push("devices are not limited: this host has no devices cgroup controller mounted".to_owned());
-        return Ok(());
-    };
+) -> Result<bool, SetupError> {
+    let Ok(dir) = controller(dirs, "devices") else { return Ok(false) };
     write(&dir.join("devices.deny"), "a")?;
     let allow = dir.join("devices.allow");
-    rules.iter().try_for_each(|rule| write(&allow, rule))
+    rules.iter().try_for_each(|rule| write(&allow, rule))?;
+    Ok(true)
 }
 
 fn controller<'a>(dirs: &'a BTreeMap<PathBuf, Vec<String>>, name: &str) -> Result<&'a Path, SetupError> {

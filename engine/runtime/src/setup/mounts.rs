@@ -53,6 +53,10 @@ pub(super) fn enter_root(spec: &Spec, cgroup: &Cgroup) -> Result<(), SetupError>
     if spec.rootfs.read_only {
         set_attributes(root.as_fd(), MountAttributes::READ_ONLY, None, false).step(Step::ReadOnlyRoot)?;
     }
+    if !cgroup.limits_devices() && !spec.security.all_devices {
+        // Nodes that the image came with would open the host's devices.
+        set_attributes(root.as_fd(), MountAttributes::NO_DEVICES, None, false).step(Step::NoDevices)?;
+    }
     pivot(&root, &path)
 }
 

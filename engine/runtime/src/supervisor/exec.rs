@@ -27,6 +27,8 @@ pub(super) struct Exec {
     /// With a terminal: the client's stream, until the terminal is there.
     stream: Option<OwnedFd>,
     group: Option<ExecGroup>,
+    /// How often the kernel had killed a process of the container for want of memory when this one started.
+    pub(super) oom_kills_before: u64,
 }
 
 /// How far a starting exec has come.
@@ -70,6 +72,7 @@ impl Exec {
         let unconfined = Filters::default();
         let filters = if body.privileged { &unconfined } else { target.filters };
         let into = group.as_ref().and_then(ExecGroup::clone_target);
+        let oom_kills_before = target.cgroup.oom_kills();
         let child = engine_sys::process::spawn(Namespaces::default(), into, || {
             setup::exec_main(ExecChild {
                 spec: target.spec,
@@ -84,7 +87,16 @@ impl Exec {
         })
         .step(Step::Fork)?;
         let (pid, pidfd) = (child.pid, child.pidfd);
-        Ok(Self { client, pid, pidfd, starting: Some(starting), relay: None, stream, group })
+        Ok(Self {
+            client,
+            pid,
+            pidfd,
+            starting: Some(starting),
+            relay: None,
+            stream,
+            group,
+            oom_kills_before,
+        })
     }
 
     /// Takes a message of the child that is on its way.

@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::capabilities::Capabilities;
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::client::{LOCK_FILE, SOCKET_FILE};
 use crate::error::{Context, SetupError, Step};
@@ -59,8 +60,8 @@ fn run() -> io::Result<()> {
     if descriptors.is_empty() {
         return Ok(());
     }
-    let spec: Spec = protocol::read_body(descriptors.remove(0))?;
-    match supervise(&spec, io, descriptors, &launcher) {
+    let mut spec: Spec = protocol::read_body(descriptors.remove(0))?;
+    match supervise(&mut spec, io, descriptors, &launcher) {
         Ok(()) => Ok(()),
         Err(error) => launcher.send(&Reply::Failed(error), &[]),
     }
@@ -68,7 +69,7 @@ fn run() -> io::Result<()> {
 
 /// Makes the container and looks after it to its end. An error is one of the set-up; everything is undone then.
 fn supervise(
-    spec: &Spec,
+    spec: &mut Spec,
     io: LaunchIo,
     passed: Vec<OwnedFd>,
     launcher: &Connection,
@@ -90,6 +91,12 @@ fn supervise(
         &spec.security,
         &mut warnings,
     )?;
+    if !cgroup.limits_devices() && !spec.security.all_devices {
+        // Who could make a node would have the host's disks.
+        let mknod = Capabilities::named("MKNOD");
+        spec.security.capabilities = spec.security.capabilities.without(mknod);
+    }
+    let spec = &*spec;
     let filters = Filters::compile(&spec.security)?;
     let (streams, relay) = connect(spec, io, passed)?;
     let made = child::make(spec, &cgroup, &filters, streams)?;
@@ -111,6 +118,7 @@ fn supervise(
         oom_killed: false,
     };
     running.store(&spec.state_dir)?;
+    State::reserve(&spec.state_dir)?;
     launcher.send(&Reply::Started { pid: started.pid, warnings }, &[]).step(Step::Control)?;
     let launcher = launcher.as_fd().try_clone_to_owned().map(Connection::new).step(Step::Control)?;
     let server = Server::new(spec, cgroup, filters, listener, started, relay, launcher);

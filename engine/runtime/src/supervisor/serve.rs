@@ -297,7 +297,8 @@ impl<'a> Server<'a> {
         if let Some(relay) = exec.relay {
             relay.finish();
         }
-        self.reply(exec.client, &exit_reply(code, self.cgroup.oom_killed()));
+        let oom_killed = self.cgroup.oom_kills() > exec.oom_kills_before;
+        self.reply(exec.client, &exit_reply(code, oom_killed));
     }
 
     fn signal_init(&self, number: i32) -> std::io::Result<()> {
@@ -314,7 +315,7 @@ impl<'a> Server<'a> {
     /// The first process has ended: the kernel has killed what was in its PID namespace, the cgroup has the rest.
     fn finish(mut self, running: &State) -> Result<(), SetupError> {
         let code = reap(&self.init).step(Step::Control)?;
-        let oom_killed = self.cgroup.oom_killed();
+        let oom_killed = self.cgroup.oom_kills() > 0;
         // Without a PID namespace of its own the container may have left processes; what cannot be killed now is
         // swept when the engine is opened next.
         let _ = self.cgroup.kill();
