@@ -12,14 +12,8 @@ use crate::machine::{Machine, eventually};
 /// What a cache's directory is called: a SHA-256.
 const CACHE_NAME_LENGTH: usize = 64;
 /// The directories that are empty when nothing runs.
-const DIRECTORIES: [&str; 6] = [
-    "root/sessions",
-    "root/containers",
-    "root/images/staging",
-    "run/containers",
-    "run/networks",
-    "run/sessions",
-];
+const DIRECTORIES: [&str; 5] =
+    ["root/containers", "root/images/staging", "run/containers", "run/networks", "run/sessions"];
 
 /// Fails unless nothing of any run is left. Where the kernel clears up after the last process of a namespace has
 /// ended, it is given time.

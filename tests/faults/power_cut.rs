@@ -14,17 +14,13 @@ fn directories_that_no_row_names_are_removed_after_the_next_boot() {
     };
     let kept = engine(&["run", "-d", "--network", "none", "busybox:latest", "true"]);
     engine(&["wait", &kept]);
-    let (lost, session) = ("ab".repeat(32), "cd".repeat(32));
-    let orphans =
-        [machine.root().join("containers").join(&lost), machine.root().join("sessions").join(&session)];
-    for orphan in &orphans {
-        fs::create_dir_all(orphan.join("upper/some/where")).unwrap();
-    }
+    let orphan = machine.root().join("containers").join("ab".repeat(32));
+    fs::create_dir_all(orphan.join("upper/some/where")).unwrap();
     engine(&["ps"]);
-    assert!(orphans.iter().all(|orphan| orphan.exists()), "they may be another process's, about to be named");
+    assert!(orphan.exists(), "it may be another process's, about to be named");
     fs::write(machine.run_dir().join("boot"), "an earlier one").unwrap();
     engine(&["ps"]);
-    assert!(orphans.iter().all(|orphan| !orphan.exists()));
+    assert!(!orphan.exists());
     engine(&["logs", &kept]);
     engine(&["rm", &kept]);
 }

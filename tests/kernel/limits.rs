@@ -246,6 +246,29 @@ fn an_exec_sees_the_containers_limits_where_it_is_told_to_look() {
 }
 
 #[test]
+fn only_the_exec_that_ran_out_of_memory_says_so() {
+    let world = Box::new();
+    let mut spec = world.spec(&[]);
+    spec.init = true;
+    spec.resources.memory = Some(32 * MIB);
+    spec.resources.memory_swap = Some(32 * MIB);
+    let running = world.start(&spec).unwrap();
+    let exec = |args: &[&str]| {
+        let process = Process {
+            args: args.iter().map(ToString::to_string).collect(),
+            env: vec!["PATH=/bin".into()],
+            ..Process::default()
+        };
+        let client = Client::connect(&spec.run_dir).unwrap();
+        client.exec(&process, false, ExecStreams::Direct(capture().0)).unwrap().wait().unwrap().unwrap()
+    };
+    assert_eq!(exec(&["tail", "/dev/zero"]), Exit { code: 137, oom_killed: true });
+    assert_eq!(exec(&["sh", "-c", "exit 3"]), Exit { code: 3, oom_killed: false });
+    running.signal(9).unwrap();
+    running.wait().unwrap();
+}
+
+#[test]
 fn the_cgroups_go_with_the_container() {
     let world = Box::new();
     let mut spec = world.spec(&[]);

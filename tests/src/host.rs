@@ -60,9 +60,7 @@ impl World {
         self.find_interfaces(&mut found);
         self.find_firewall_elements(&mut found);
         self.find_cgroups(&mut found);
-        for kind in ["containers", "sessions"] {
-            list(&self.root().join(kind), &mut found);
-        }
+        list(&self.root().join("containers"), &mut found);
         for kind in ["containers", "networks", "sessions"] {
             list(&self.run_dir().join(kind), &mut found);
         }

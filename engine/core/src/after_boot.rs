@@ -4,9 +4,8 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::str::FromStr;
 
-use engine_types::{ContainerId, SessionId};
+use engine_types::ContainerId;
 
 use crate::engine::Engine;
 use crate::error::{At, Error};
@@ -16,7 +15,7 @@ use crate::session::remove_dir;
 const MARKER: &str = "boot";
 
 impl Engine {
-    /// Once a boot, removes the directories of containers and sessions that have no row.
+    /// Once a boot, removes the directories of containers that have no row.
     pub(crate) async fn sweep_after_boot(&self) -> Result<(), Error> {
         let path = self.paths().proc_file("sys/kernel/random/boot_id");
         let boot = fs::read_to_string(&path).at(&path)?;
@@ -25,8 +24,7 @@ impl Engine {
             return Ok(());
         }
         // Listed before the rows are read: a row comes before its directory.
-        let containers = names::<ContainerId>(&self.paths().root.join("containers"))?;
-        let sessions = names::<SessionId>(&self.paths().root.join("sessions"))?;
+        let containers = ids(&self.paths().root.join("containers"))?;
         let known: HashSet<ContainerId> =
             self.catalog().containers().await?.into_iter().map(|row| row.id).collect();
         for id in containers.into_iter().filter(|id| !known.contains(id)) {
@@ -37,20 +35,16 @@ impl Engine {
                 remove_dir(&self.state_dir(id))?;
             }
         }
-        let known: HashSet<SessionId> = self.catalog().sessions().await?.into_iter().collect();
-        for id in sessions.into_iter().filter(|id| !known.contains(id)) {
-            remove_dir(&self.session_dir(id))?;
-        }
         fs::write(&marker, boot).at(&marker)
     }
 }
 
-/// The ids that the entries of a directory are named by.
-fn names<T: FromStr>(dir: &Path) -> Result<Vec<T>, Error> {
+/// The containers that have an entry in a directory.
+fn ids(dir: &Path) -> Result<Vec<ContainerId>, Error> {
     let mut ids = Vec::new();
     for entry in fs::read_dir(dir).at(dir)? {
         let name = entry.at(dir)?.file_name();
-        ids.extend(name.to_str().and_then(|name| name.parse().ok()));
+        ids.extend(name.to_str().and_then(|name| name.parse::<ContainerId>().ok()));
     }
     Ok(ids)
 }

@@ -192,7 +192,8 @@ impl Engine {
             self.catalog().insert_container(&row, &config.image.to_string(), config.session).await?;
         inserted.map_err(|holder| Error::NameInUse { what: "container", name, holder })?;
         let undo = async |error| {
-            self.remove_container(&id.to_string(), true).await?;
+            // What cannot be removed either has a row, and says less than why it was not made.
+            let _ = self.remove_container(&id.to_string(), true).await;
             Err(error)
         };
         let state_dir = self.state_dir(id);

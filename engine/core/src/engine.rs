@@ -33,7 +33,7 @@ impl Engine {
         check_host(&paths)?;
         fs::create_dir_all(&paths.root).at(&paths.root)?;
         check_root(&paths.root)?;
-        for dir in [paths.root.join("containers"), paths.root.join("volumes"), paths.root.join("sessions")]
+        for dir in [paths.root.join("containers"), paths.root.join("volumes")]
             .into_iter()
             .chain(["containers", "networks", "sessions"].map(|name| paths.run.join(name)))
         {
@@ -115,10 +115,6 @@ impl Engine {
 
     pub(crate) fn names_file(&self, id: NetworkId) -> PathBuf {
         self.0.paths.run.join("networks").join(id.to_string()).join("names")
-    }
-
-    pub(crate) fn session_dir(&self, id: SessionId) -> PathBuf {
-        self.0.paths.root.join("sessions").join(id.to_string())
     }
 
     pub(crate) fn session_lock(&self, id: SessionId) -> PathBuf {

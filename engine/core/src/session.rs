@@ -20,12 +20,11 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 const COPY_TIMEOUT: Duration = Duration::from_secs(2);
 const COPY_PAUSE: Duration = Duration::from_millis(1);
 
-/// What one running process makes for itself: containers, networks, volumes and scratch files that the next
+/// What one running process makes for itself: containers, networks and volumes that the next
 /// [`Engine::open`] takes down if this process dies before [`Session::end`].
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
-    dir: PathBuf,
     lock_path: PathBuf,
     /// Locked as long as this process lives.
     _lock: OwnedFd,
@@ -35,11 +34,6 @@ impl Session {
     /// Its id, for configurations.
     pub fn id(&self) -> SessionId {
         self.id
-    }
-
-    /// A directory for scratch files on the file system of the engine's root.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 }
 
@@ -58,21 +52,12 @@ impl Engine {
             }
         };
         sign(&lock).at(&lock_path)?;
-        match self.record_session(id).await {
-            Ok(dir) => Ok(Session { id, dir, lock_path, _lock: lock }),
-            Err(error) => {
-                // A row, if there is one, is found by the next sweep; nobody would tell of this file until then.
-                _ = remove_file(&lock_path);
-                Err(error)
-            }
+        if let Err(error) = self.catalog().insert_session(id).await {
+            // Nobody would tell of this file until the next sweep.
+            _ = remove_file(&lock_path);
+            return Err(error);
         }
-    }
-
-    async fn record_session(&self, id: SessionId) -> Result<PathBuf, Error> {
-        self.catalog().insert_session(id).await?;
-        let dir = self.session_dir(id);
-        fs::create_dir_all(&dir).at(&dir)?;
-        Ok(dir)
+        Ok(Session { id, lock_path, _lock: lock })
     }
 
     /// Takes down everything that is left of a session, and the session.
@@ -185,8 +170,6 @@ impl Engine {
         for volume in self.catalog().volumes_of(id).await? {
             keep(self.remove_volume(&volume).await);
         }
-        let dir = self.session_dir(id);
-        keep(remove_dir(&dir));
         first?;
         self.catalog().delete_session(id).await
     }

@@ -233,6 +233,13 @@ impl Attempt<'_> {
         self.settings.reporter.report(Event::Phase { job: self.job.id.clone(), phase });
     }
 
+    /// Tells what this host cannot do for a container.
+    pub(super) fn warn_of(&self, started: &engine::Process) {
+        for warning in started.warnings() {
+            self.notice(Level::Warning, warning.clone());
+        }
+    }
+
     /// Tells something, masked: file names and test reports are the job's own words.
     pub(super) fn notice(&self, level: Level, text: String) {
         let text = self.masker.mask(&text);

@@ -67,6 +67,7 @@ impl<'a> Containers<'a> {
         let started = async {
             let id = self.create(config).await?;
             let init = engine.start_container(&id.to_string(), StdStreams::Supervised).await?;
+            attempt.warn_of(&init);
             let defaults = engine.process_defaults(&engine.container(&id.to_string()).await?)?;
             Ok(JobContainer { id, defaults, init })
         };

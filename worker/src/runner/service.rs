@@ -71,6 +71,7 @@ impl Service {
             };
             let id = containers.create(config).await?;
             let process = engine.start_container(&id.to_string(), StdStreams::Supervised).await?;
+            attempt.warn_of(&process);
             let container = engine.container(&id.to_string()).await?;
             let defaults = engine.process_defaults(&container)?;
             let health = match &spec.health {

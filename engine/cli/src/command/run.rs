@@ -69,8 +69,10 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> anyhow::Result<ExitCode>
     let process = match started {
         Ok(process) => process,
         Err(error) => {
-            if args.rm {
-                engine.remove_container(&id, true).await?;
+            if args.rm
+                && let Err(left) = engine.remove_container(&id, true).await
+            {
+                eprintln!("engine: warning: container {id} stays, remove it with engine rm: {left}");
             }
             return Err(error.into());
         }
