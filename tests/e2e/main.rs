@@ -10,4 +10,5 @@ mod secrets;
 mod services;
 mod sources;
 mod steps;
+mod tls;
 mod users;

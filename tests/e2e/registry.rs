@@ -26,24 +26,39 @@ const HTPASSWD: &str = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdc
 const CUT_AFTER_BYTES: u64 = 300 * 1024;
 
 /// A docker-registry of its own for each test, killed when dropped.
-struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     dir: TempDir,
 }
 
 impl Registry {
     fn start(auth: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().display();
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
-             storage: {{filesystem: {{rootdirectory: '{path}/data'}}}}\n"
-        );
+        let mut config = "http: {addr: '127.0.0.1:0'}\n".to_owned();
         if auth {
-            fs::write(dir.path().join("htpasswd"), HTPASSWD).unwrap();
-            config += &format!("auth: {{htpasswd: {{realm: test, path: '{path}/htpasswd'}}}}\n");
+            let path = dir.path().join("htpasswd");
+            fs::write(&path, HTPASSWD).unwrap();
+            config += &format!("auth: {{htpasswd: {{realm: test, path: '{}'}}}}\n", path.display());
         }
+        Self::serve(dir, &config)
+    }
+
+    /// One that speaks TLS with this certificate and key.
+    pub(crate) fn with_certificate(certificate: &Path, key: &Path) -> Self {
+        let config = format!(
+            "http: {{addr: '127.0.0.1:0', tls: {{certificate: '{}', key: '{}'}}}}\n",
+            certificate.display(),
+            key.display()
+        );
+        Self::serve(tempfile::tempdir().unwrap(), &config)
+    }
+
+    fn serve(dir: TempDir, config: &str) -> Self {
+        let path = dir.path().display();
+        let config = format!(
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: '{path}/data'}}}}\n{config}"
+        );
         fs::write(dir.path().join("config.yml"), config).unwrap();
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(dir.path().join("config.yml")).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -68,7 +83,7 @@ impl Registry {
     }
 
     /// Pushes an archive as `repository`, with more arguments for skopeo.
-    fn push(&self, archive: &Path, repository: &str, arguments: &[&str]) {
+    pub(crate) fn push(&self, archive: &Path, repository: &str, arguments: &[&str]) {
         let output = Command::new("skopeo")
             .args(["--insecure-policy", "copy", "--dest-tls-verify=false"])
             .args(arguments)
