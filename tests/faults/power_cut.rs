@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::machine::{Machine, text};
+use crate::left::interfaces;
+use crate::machine::{Machine, eventually, text};
 
 #[test]
 fn directories_that_no_row_names_are_removed_after_the_next_boot() {
@@ -18,9 +19,24 @@ fn directories_that_no_row_names_are_removed_after_the_next_boot() {
     fs::create_dir_all(orphan.join("upper/some/where")).unwrap();
     engine(&["ps"]);
     assert!(orphan.exists(), "it may be another process's, about to be named");
-    fs::write(machine.run_dir().join("boot"), "an earlier one").unwrap();
+    fs::write(machine.root().join("boot"), "an earlier one").unwrap();
     engine(&["ps"]);
     assert!(!orphan.exists());
     engine(&["logs", &kept]);
     engine(&["rm", &kept]);
+}
+
+#[test]
+fn a_bridge_goes_though_its_root_was_deleted() {
+    let machine = Machine::new();
+    let run = machine.command("engine").args(["run", "--rm", "busybox:latest", "true"]).output().unwrap();
+    assert!(run.status.success(), "{}", text(&run));
+    // The default network's bridge stays for the next container; the container's own goes in the background.
+    eventually(&mut || match &interfaces(&machine)[..] {
+        [_] => Ok(()),
+        found => Err(found.join("\n")),
+    });
+    fs::remove_dir_all(machine.root()).unwrap();
+    machine.import();
+    assert_eq!(interfaces(&machine), [""; 0]);
 }

@@ -85,7 +85,7 @@ impl Box {
 impl Drop for Box {
     fn drop(&mut self) {
         let hierarchies = Hierarchies::detect(&Paths::host("", "")).unwrap();
-        hierarchies.sweep(&self.cgroup_parent(), &|_| false).unwrap();
+        hierarchies.sweep(&self.cgroup_parent(), |_| Some(())).unwrap();
         tests::remove_cgroups(&self.cgroup_parent());
     }
 }

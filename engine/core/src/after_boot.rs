@@ -1,50 +1,97 @@
-//! What a power cut may have torn. The catalog's last commits may be lost with it, so that directories are left which no
-//! row names; that is how everything else is found.
+//! What a root does not know of though it is its own. A power cut may take the catalog's last commits, so that directories
+//! are left which no row names; that is how everything else is found. Somebody may have deleted the whole root, and with
+//! it the rows of bridges that still stand.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::str::FromStr;
 
-use engine_types::ContainerId;
+use engine_types::{ContainerId, NetworkId};
+use rustix::fs::FlockOperation;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, blocking};
 use crate::error::{At, Error};
 use crate::session::remove_dir;
 
-/// In the run directory; holds the kernel's id of the boot that was swept in.
+/// In the root; holds the kernel's id of the boot that was swept in.
 const MARKER: &str = "boot";
 
 impl Engine {
-    /// Once a boot, removes the directories of containers that have no row.
+    /// Once a boot, removes containers' directories, networks' interfaces and networks' rules that have no row. Whoever
+    /// opens the root meanwhile waits: nothing is made in it that this could take for a leftover.
     pub(crate) async fn sweep_after_boot(&self) -> Result<(), Error> {
         let path = self.paths().proc_file("sys/kernel/random/boot_id");
         let boot = fs::read_to_string(&path).at(&path)?;
-        let marker = self.paths().run.join(MARKER);
+        let marker = self.paths().root.join(MARKER);
         if fs::read_to_string(&marker).is_ok_and(|swept| swept == boot) {
             return Ok(());
         }
-        // Listed before the rows are read: a row comes before its directory.
-        let containers = ids(&self.paths().root.join("containers"))?;
+        let open = marker.clone();
+        let mut file = blocking(move || {
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(&open)?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+            Ok::<_, std::io::Error>(file)
+        })
+        .await
+        .at(&marker)?;
+        let mut swept = String::new();
+        file.read_to_string(&mut swept).at(&marker)?;
+        if swept == boot {
+            return Ok(());
+        }
+        self.sweep_directories().await?;
+        self.sweep_networks().await?;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(boot.as_bytes()))
+            .at(&marker)
+    }
+
+    async fn sweep_directories(&self) -> Result<(), Error> {
+        let mut containers = ids::<ContainerId>(&self.paths().root.join("containers"))?;
+        containers.extend(ids::<ContainerId>(&self.paths().run.join("containers"))?);
         let known: HashSet<ContainerId> =
             self.catalog().containers().await?.into_iter().map(|row| row.id).collect();
         for id in containers.into_iter().filter(|id| !known.contains(id)) {
             let run_dir = self.run_dir(id);
             // Somebody's, if it runs: the root was perhaps restored from a copy.
             if let Some(_claim) = engine_runtime::claim(&run_dir).at(&run_dir)? {
-                tracing::info!(container = %id.short(), "removing what a power cut left");
+                tracing::info!(container = %id.short(), "removing what no row names");
                 remove_dir(&self.state_dir(id))?;
+                remove_dir(&run_dir)?;
             }
         }
-        fs::write(&marker, boot).at(&marker)
+        Ok(())
+    }
+
+    async fn sweep_networks(&self) -> Result<(), Error> {
+        let known: HashSet<NetworkId> =
+            self.catalog().networks().await?.into_iter().map(|row| row.id).collect();
+        let dir = self.paths().run.join("networks");
+        for id in ids::<NetworkId>(&dir)?.into_iter().filter(|id| !known.contains(id)) {
+            remove_dir(&dir.join(id.to_string()))?;
+        }
+        let engine = self.clone();
+        if let Err(error) = blocking(move || engine.driver().sweep(&known)).await {
+            // It must not keep anybody from working; the next boot sees to it.
+            let error: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(
+                error,
+                "interfaces or rules of networks that are no more stay until the next boot"
+            );
+        }
+        Ok(())
     }
 }
 
-/// The containers that have an entry in a directory.
-fn ids(dir: &Path) -> Result<Vec<ContainerId>, Error> {
+/// What has an entry in a directory that bears its id.
+fn ids<T: FromStr>(dir: &Path) -> Result<Vec<T>, Error> {
     let mut ids = Vec::new();
     for entry in fs::read_dir(dir).at(dir)? {
         let name = entry.at(dir)?.file_name();
-        ids.extend(name.to_str().and_then(|name| name.parse::<ContainerId>().ok()));
+        ids.extend(name.to_str().and_then(|name| name.parse().ok()));
     }
     Ok(ids)
 }

@@ -130,11 +130,11 @@ impl Engine {
     fn sweep_cgroups(&self) -> Result<(), Error> {
         let path = &self.0.paths.cgroup;
         let hierarchies = Hierarchies::detect(&self.0.paths).at(path)?;
-        let is_alive = |id: &str| {
-            let run_dir = self.0.paths.run.join("containers").join(id);
-            engine_runtime::is_alive(&run_dir).unwrap_or(true)
+        let claim = |id: &str| {
+            // One that cannot be looked at counts as alive.
+            engine_runtime::claim(&self.0.paths.run.join("containers").join(id)).ok().flatten()
         };
-        hierarchies.sweep(&self.cgroup_parent(), &is_alive).at(path)
+        hierarchies.sweep(&self.cgroup_parent(), claim).at(path)
     }
 }
 

@@ -7,7 +7,8 @@ mod devices;
 mod v1;
 mod v2;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -79,17 +80,18 @@ impl Hierarchies {
         }
     }
 
-    /// Removes the directories of all containers below `parent` that `is_alive` does not know, killing what still
-    /// runs in them. `parent` itself stays for the next container: making it anew costs as much as the container's.
-    pub fn sweep(&self, parent: &str, is_alive: &dyn Fn(&str) -> bool) -> io::Result<()> {
-        for root in self.roots() {
-            let parent = root.join(parent);
-            let Ok(entries) = fs::read_dir(&parent) else { continue };
-            for entry in entries.filter_map(Result::ok).filter(is_dir) {
-                if !entry.file_name().to_str().is_some_and(is_alive) {
-                    kill_tree(&entry.path())?;
-                    remove_tree(&entry.path())?;
-                }
+    /// Removes the directories of all containers below `parent` that `claim` gives, killing what still runs in them;
+    /// the claim is held meanwhile. `parent` itself stays for the next container: making it anew costs as much as the
+    /// container's.
+    pub fn sweep<C>(&self, parent: &str, claim: impl Fn(&str) -> Option<C>) -> io::Result<()> {
+        let parents: Vec<PathBuf> = self.roots().into_iter().map(|root| root.join(parent)).collect();
+        let found = parents.iter().flat_map(|parent| subdirectories(parent));
+        let ids: BTreeSet<OsString> = found.filter_map(|dir| Some(dir.file_name()?.to_owned())).collect();
+        for id in ids {
+            let Some(_claim) = id.to_str().and_then(&claim) else { continue };
+            for dir in parents.iter().map(|parent| parent.join(&id)).filter(|dir| dir.exists()) {
+                kill_tree(&dir)?;
+                remove_tree(&dir)?;
             }
         }
         Ok(())
