@@ -59,6 +59,7 @@ impl Box {
             dns: None,
             tether: true,
             cgroup_parent: self.cgroup_parent(),
+            cleanup: None,
             state_dir: dir,
         }
     }
@@ -68,7 +69,7 @@ impl Box {
     }
 
     pub(crate) fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
-        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed(None)
+        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed(None, None)
     }
 
     /// Runs to the end: exit code and log.

@@ -173,6 +173,7 @@ impl BuildSandbox<'_> {
             dns: Some(DnsConfig { names: Vec::new(), upstream: crate::spec::upstream(&resolv_conf) }),
             tether: true,
             cgroup_parent: engine.cgroup_parent(),
+            cleanup: None,
             state_dir,
             run_dir,
         })

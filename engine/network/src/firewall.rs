@@ -184,16 +184,16 @@ pub(crate) fn unpublish(
     address: Ipv4Addr,
     ports: &[PublishedPort],
 ) -> Result<(), FirewallError> {
-    for port in ports {
-        // One by one: one that leads elsewhere would keep the others.
-        let script = withdrawal_script(instance, address, &[*port]);
-        match nft(&["-f", "-"], &script, &format!("withdraw port {} of {address}", port.host_port)) {
-            Err(ProgramError::NotFound { .. }) => return Ok(()),
-            Err(e) if !e.is_absent() && !e.is_taken() => return Err(e.into()),
-            _ => {}
+    let script = withdrawal_script(instance, address, ports);
+    match nft(&["-f", "-"], &script, &format!("withdraw ports of {address}")) {
+        // One that leads elsewhere keeps the others.
+        Err(e) if e.is_taken() && ports.len() > 1 => {
+            ports.iter().try_for_each(|port| unpublish(instance, address, &[*port]))
         }
+        Err(ProgramError::NotFound { .. }) => Ok(()),
+        Err(e) if !e.is_absent() && !e.is_taken() => Err(e.into()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The command that takes published ports out.

@@ -193,6 +193,9 @@ impl NetworkDriver {
     }
 
     /// Leads ports of the host to a container, all at once. `interface` is the host's of the container's network.
+    ///
+    /// Neighbours that may not reach each other ([`crate::BridgeSpec::icc`]) reach each other's published ports only
+    /// where br_netfilter is off: it turns what they send to the host into frames for the neighbour.
     pub fn publish(
         &self,
         interface: &IfName,

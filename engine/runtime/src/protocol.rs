@@ -32,10 +32,10 @@ const DESCRIPTORS_MAX: usize = 4;
 pub(crate) enum Request {
     /// Make the container. Descriptors: the spec's memfd, then those of `io`. Only as the launcher's first message.
     Launch { io: LaunchIo },
-    /// The network stands: run the first process. A descriptor beside is held to the container's end: what keeps its
-    /// network. Only from the launcher.
-    Proceed,
-    /// Send a copy of the descriptor that `Proceed` came with.
+    /// The network stands: run the first process. The descriptors beside are held to the container's end; with
+    /// `network` the first of them is what keeps its network. Only from the launcher.
+    Proceed { network: bool },
+    /// Send a copy of the descriptor that keeps the network.
     Held,
     /// Send a signal to the first process, or, after `Exec` on this connection, to all processes of that exec.
     Signal { number: i32 },

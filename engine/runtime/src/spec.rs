@@ -51,6 +51,19 @@ pub struct Spec {
     pub tether: bool,
     /// The name of the cgroup directory that all containers of this engine root share.
     pub cgroup_parent: String,
+    /// Run once the container has ended for good, before anybody is told: takes back what it had of the host's.
+    pub cleanup: Option<HostCommand>,
+}
+
+/// A program of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCommand {
+    /// Its path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its standard input.
+    pub input: String,
 }
 
 /// An overlay of read-only layers under one writable directory.

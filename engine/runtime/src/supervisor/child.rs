@@ -35,6 +35,8 @@ pub(super) struct Started {
     pub(super) resolver: Option<Resolver>,
     /// What the launcher wants kept: the container's network goes with the last that holds it.
     pub(super) held: Option<OwnedFd>,
+    /// What else it wants kept: the container's published ports are nobody else's as long as this lives.
+    pub(super) kept: Vec<OwnedFd>,
 }
 
 /// Clones the first process, which sets itself up meanwhile.
@@ -65,10 +67,13 @@ pub(super) fn make(
 pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Result<Started, SetupError> {
     let network = made.network.as_ref().map(AsFd::as_fd);
     launcher.send(&Reply::NetworkReady, network.as_slice()).step(Step::Control)?;
-    let held = loop {
+    let (held, kept) = loop {
         match next(&made.connection, launcher)? {
             Event::Launcher => match launcher.receive::<Request>().step(Step::Control)? {
-                Some((Request::Proceed, descriptors)) => break descriptors.into_iter().next(),
+                Some((Request::Proceed { network }, mut descriptors)) => {
+                    let held = (network && !descriptors.is_empty()).then(|| descriptors.remove(0));
+                    break (held, descriptors);
+                }
                 _ => return Err(SetupError::Vanished),
             },
             Event::Child => made.hear()?.then_some(()).ok_or(SetupError::Vanished)?,
@@ -86,10 +91,18 @@ pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Resul
     made.unless_failed(told)?;
     while let Event::Child = next(&made.connection, launcher)? {
         if !made.hear()? {
-            return made.into_started(spec, resolver, held);
+            return Ok(Started { held, kept, ..made.into_started(spec, resolver)? });
         }
     }
     Err(SetupError::Vanished) // the launcher is gone
+}
+
+/// Has the next child born in this process's own PID namespace again: in that of a container that has ended, no process
+/// can be made, and from it no other namespace.
+pub(super) fn leave_pid_namespace() -> std::io::Result<()> {
+    let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let pid_namespace = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
+    Ok(rustix::thread::move_into_thread_name_spaces(own.as_fd(), pid_namespace)?)
 }
 
 enum Event {
@@ -129,12 +142,7 @@ impl Made {
         }
     }
 
-    fn into_started(
-        mut self,
-        spec: &Spec,
-        resolver: Option<Resolver>,
-        held: Option<OwnedFd>,
-    ) -> Result<Started, SetupError> {
+    fn into_started(mut self, spec: &Spec, resolver: Option<Resolver>) -> Result<Started, SetupError> {
         let child = self.child.take().ok_or(SetupError::Vanished)?;
         if spec.namespaces.pid == Namespace::Private {
             // Children of this process are born in the container from now on: that is how exec gets there.
@@ -145,7 +153,8 @@ impl Made {
                 Err(e) => return Err(e).step(Step::JoinNamespaces),
             }
         }
-        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal: self.terminal.take(), resolver, held })
+        let terminal = self.terminal.take();
+        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal, resolver, held: None, kept: Vec::new() })
     }
 }
 

@@ -5,6 +5,7 @@
 //! has PDEATHSIG set and everything else is in that one's PID namespace.
 
 mod child;
+mod cleanup;
 mod exec;
 mod relay;
 mod resolver;
@@ -32,8 +33,9 @@ use crate::setup::Streams;
 use crate::spec::{LogConfig, Spec};
 use crate::state::{State, Status};
 
+use cleanup::Cleanup;
 use relay::Relay;
-use serve::Server;
+use serve::{Life, Server};
 
 /// The most connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -78,6 +80,7 @@ fn supervise(
         return Err(SetupError::Invalid("a private user namespace is not supported".to_owned()));
     }
     let _lock = take_lock(spec)?;
+    let cleanup = Cleanup::new(spec.cleanup.as_ref());
     let listener = listen(spec)?;
     let hierarchies = Hierarchies::detect(&Paths::host("", "")).step(Step::Cgroup)?;
     let mut warnings = Vec::new();
@@ -113,7 +116,7 @@ fn supervise(
     running.store(&spec.state_dir)?;
     launcher.send(&Reply::Started { pid: started.pid, warnings }, &[]).step(Step::Control)?;
     let launcher = launcher.as_fd().try_clone_to_owned().map(Connection::new).step(Step::Control)?;
-    let server = Server::new(spec, cgroup, filters, listener, started, relay, launcher);
+    let server = Server::new(spec, filters, listener, Life { cgroup, started, relay }, launcher, cleanup);
     server.run(&running)
 }
 

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
 use super::child::Started;
+use super::cleanup::Cleanup;
 use super::exec::{Exec, Progress, Target};
 use super::relay::{self, Relay};
 use super::resolver::{self, Resolver};
@@ -35,10 +36,19 @@ pub(super) struct Server<'a> {
     relay: Option<Relay>,
     resolver: Option<Resolver>,
     held: Option<OwnedFd>,
+    kept: Vec<OwnedFd>,
+    cleanup: Cleanup<'a>,
     clients: BTreeMap<u64, Client>,
     execs: BTreeMap<u64, Exec>,
     /// The last number given to a client or an exec.
     last: u64,
+}
+
+/// What a first process that runs has.
+pub(super) struct Life {
+    pub(super) cgroup: Cgroup,
+    pub(super) started: Started,
+    pub(super) relay: Option<Relay>,
 }
 
 struct Client {
@@ -64,13 +74,13 @@ enum Token {
 impl<'a> Server<'a> {
     pub(super) fn new(
         spec: &'a Spec,
-        cgroup: Cgroup,
         filters: Filters,
         listener: OwnedFd,
-        started: Started,
-        relay: Option<Relay>,
+        life: Life,
         launcher: Connection,
+        cleanup: Cleanup<'a>,
     ) -> Self {
+        let Life { cgroup, started, relay } = life;
         let launcher = Client { connection: launcher, waits: true, exec: None };
         let clients = BTreeMap::from([(LAUNCHER, launcher)]);
         Self {
@@ -82,6 +92,8 @@ impl<'a> Server<'a> {
             relay,
             resolver: started.resolver,
             held: started.held,
+            kept: started.kept,
+            cleanup,
             clients,
             execs: BTreeMap::new(),
             last: LAUNCHER,
@@ -222,7 +234,7 @@ impl<'a> Server<'a> {
                 return None;
             }
             Request::Exec if !quiet => return self.exec(number, descriptors),
-            Request::Exec | Request::Held | Request::Launch { .. } | Request::Proceed => {
+            Request::Exec | Request::Held | Request::Launch { .. } | Request::Proceed { .. } => {
                 return Some(refused("this connection is for something else"));
             }
         };
@@ -325,8 +337,11 @@ impl<'a> Server<'a> {
             relay.finish();
         }
         let stored = exited(running, code, oom_killed).store(&self.spec.state_dir);
-        let Self { cgroup, clients, listener, .. } = self;
+        let Self { cgroup, clients, listener, cleanup, kept, .. } = self;
         drop(cgroup);
+        // The ports are led nowhere before they are free, and free before anybody is told.
+        drop(cleanup);
+        drop(kept);
         drop(listener);
         for client in clients.values().filter(|client| client.waits) {
             let _ = client.connection.send(&exit_reply(code, oom_killed), &[]); // who is gone need not know
