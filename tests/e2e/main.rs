@@ -5,6 +5,7 @@ mod bad_input;
 mod checkout;
 mod examples;
 mod interrupt;
+mod ports;
 mod registry;
 mod secrets;
 mod services;

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use engine::{Container, Engine};
 
-use crate::output;
+use crate::{output, ports};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -21,8 +21,9 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode
         shown.map(|c| c.id.short()).try_for_each(output::line)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let header = ["CONTAINER ID", "IMAGE", "STATUS", "NAMES"].map(String::from).to_vec();
-    let rows = shown.map(|c| vec![c.id.short(), c.config.image.0.short(), status(c), c.name.clone()]);
+    let header = ["CONTAINER ID", "IMAGE", "STATUS", "PORTS", "NAMES"].map(String::from).to_vec();
+    let rows = shown
+        .map(|c| vec![c.id.short(), c.config.image.0.short(), status(c), ports::column(c), c.name.clone()]);
     output::table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,6 +47,15 @@ pub(crate) struct Args {
     /// none, host, or a network's name.
     #[arg(long, visible_alias = "net", default_value = "bridge")]
     network: String,
+    /// Publish a port on the host ([[address:][port or range]:]port[/protocol]).
+    #[arg(short, long)]
+    publish: Vec<String>,
+    /// Publish all exposed ports on ports that are free.
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Name a port, or a range, that the container serves.
+    #[arg(long)]
+    expose: Vec<String>,
     /// Instead of the image's entry point.
     #[arg(long)]
     entrypoint: Option<String>,
@@ -106,6 +116,16 @@ async fn config(engine: &Engine, args: &Args) -> anyhow::Result<ContainerConfig>
     let command = (!args.command.is_empty()).then(|| args.command.clone());
     let entrypoint = args.entrypoint.clone().map(|program| vec![program]);
     let mounts = args.volume.iter().map(|v| volume(v)).collect::<anyhow::Result<_>>()?;
+    let (mut ports, mut exposed) = (Vec::new(), BTreeSet::new());
+    for text in &args.publish {
+        ports.extend(engine::parse_published(text).map_err(engine::Error::from)?);
+    }
+    for text in &args.expose {
+        exposed.extend(engine::parse_exposed(text).map_err(engine::Error::from)?);
+    }
+    if network == NetworkMode::Host && (args.publish_all || !ports.is_empty()) {
+        eprintln!("WARNING: Published ports are discarded when using host network mode");
+    }
     Ok(ContainerConfig {
         name: args.name.clone(),
         program: Program::Command { entrypoint, command },
@@ -117,6 +137,9 @@ async fn config(engine: &Engine, args: &Args) -> anyhow::Result<ContainerConfig>
         init: args.init,
         mounts,
         network,
+        ports,
+        exposed,
+        publish_all: args.publish_all,
         ..ContainerConfig::new(image(engine, &args.image).await?)
     })
 }
