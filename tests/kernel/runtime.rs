@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use engine_runtime::spec::*;
 use engine_runtime::{
-    Client, ExecStreams, Exit, Hierarchies, LaunchError, Launcher, Running, State, Status, StdStreams,
+    Client, ExecStreams, Exit, Hierarchies, LaunchError, Launcher, RestartPolicy, Running, State, Status,
+    StdStreams,
 };
 use engine_types::{ContainerId, Paths};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -59,6 +60,7 @@ impl Box {
             dns: None,
             tether: true,
             cgroup_parent: self.cgroup_parent(),
+            restart: RestartPolicy::No,
             cleanup: None,
             state_dir: dir,
         }

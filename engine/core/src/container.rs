@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use engine_network::{EndpointSpec, IfName, PortMapping, PublishedPort, Switch, Withdrawal};
 use engine_runtime::spec::{HostCommand, Process as ProcessSpec, Resources, Security, Spec};
-use engine_runtime::{Claim, Client, ClientError, ExecStreams, Running, Starting, State, StdStreams};
+use engine_runtime::{
+    Claim, Client, ClientError, ExecStreams, RestartPolicy, Running, Starting, State, StdStreams,
+};
 use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +76,9 @@ pub struct ContainerConfig {
     pub volatile: bool,
     /// Write its output to a log.
     pub log: bool,
+    /// What happens when it ends.
+    #[serde(default)]
+    pub restart: RestartPolicy,
     /// Kill it when the process that started it dies.
     pub tether: bool,
     /// Size of /dev/shm in bytes.
@@ -164,6 +169,7 @@ impl ContainerConfig {
             read_only: false,
             volatile: false,
             log: true,
+            restart: RestartPolicy::No,
             tether: false,
             shm_size: 64 << 20,
             labels: BTreeMap::new(),
@@ -298,11 +304,13 @@ impl Engine {
         blocking(move || Client::connect(&run_dir)?.signal(signal)).await.map_err(|e| not_running(e, id))
     }
 
-    /// Stops a container: TERM, and KILL if it has not ended within `grace`. One that does not run is as good.
+    /// Stops a container: TERM, and KILL if it has not ended within `grace`. One that does not run is as good. It is not
+    /// restarted then, whatever its policy.
     pub async fn stop_container(&self, key: &str, grace: Duration) -> Result<(), Error> {
         let term = rustix::process::Signal::TERM.as_raw();
-        match self.kill_container(key, term).await {
-            Err(Error::NotRunning(_)) => return Ok(()),
+        let run_dir = self.run_dir(self.catalog().container(key).await?.id);
+        match blocking(move || Client::connect(&run_dir)?.stop(term)).await {
+            Err(ClientError::NotRunning) => return Ok(()),
             result => result?,
         }
         if tokio::time::timeout(grace, self.wait_container(key)).await.is_err() {

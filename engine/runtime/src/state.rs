@@ -27,6 +27,15 @@ pub struct State {
     pub exit_code: Option<i32>,
     /// Whether the kernel killed one of its processes for want of memory.
     pub oom_killed: bool,
+    /// How often it was restarted since it was started.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// Whether somebody wanted it to end, and to stay down.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Why it could not be restarted.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
 /// Where a container is in its life.
@@ -35,6 +44,8 @@ pub struct State {
 pub enum Status {
     /// The first process runs, provided that the supervisor does.
     Running,
+    /// It has ended, and the supervisor, provided that it lives, will start it again.
+    Restarting,
     /// It has ended.
     Exited,
 }
@@ -99,6 +110,9 @@ mod tests {
             finished_at: Some(Timestamp::UNIX_EPOCH),
             exit_code: Some(137),
             oom_killed: true,
+            restart_count: 2,
+            stopped: true,
+            error: None,
         };
         state.store(dir.path()).unwrap();
         assert_eq!(State::load(dir.path()).unwrap(), Some(state));

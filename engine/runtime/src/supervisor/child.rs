@@ -29,6 +29,8 @@ pub(super) struct Made {
 pub(super) struct Started {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
+    /// Its network namespace, if it was made with the process.
+    pub(super) network: Option<OwnedFd>,
     /// The terminal's controlling side, where there is one.
     pub(super) terminal: Option<OwnedFd>,
     /// Answers its DNS queries.
@@ -39,22 +41,32 @@ pub(super) struct Started {
     pub(super) kept: Vec<OwnedFd>,
 }
 
-/// Clones the first process, which sets itself up meanwhile.
+/// Clones the first process, which sets itself up meanwhile. It joins `network`, where there is one already.
 pub(super) fn make(
     spec: &Spec,
     cgroup: &Cgroup,
     filters: &Filters,
     streams: Streams,
+    network: Option<&OwnedFd>,
 ) -> Result<Made, SetupError> {
     let (connection, theirs) = Connection::pair().step(Step::Control)?;
     let entry = cgroup.entry(None)?;
-    let child = engine_sys::process::spawn(namespaces(spec), cgroup.clone_target(), || {
-        setup::container_main(ContainerChild { spec, cgroup, entry, filters, streams, supervisor: theirs })
-    })
-    .step(Step::Clone)?;
+    let child =
+        engine_sys::process::spawn(namespaces(spec, network.is_some()), cgroup.clone_target(), || {
+            setup::container_main(ContainerChild {
+                spec,
+                network,
+                cgroup,
+                entry,
+                filters,
+                streams,
+                supervisor: theirs,
+            })
+        })
+        .step(Step::Clone)?;
     let pid = child.pid;
     let mut made = Made { child: Some(child), connection, network: None, terminal: None };
-    if spec.namespaces.network == Namespace::Private {
+    if spec.namespaces.network == Namespace::Private && network.is_none() {
         let path = format!("/proc/{pid}/ns/net");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&path, flags, Mode::empty()).step_at(Step::Control, &path);
@@ -103,6 +115,14 @@ pub(super) fn leave_pid_namespace() -> std::io::Result<()> {
     let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let pid_namespace = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
     Ok(rustix::thread::move_into_thread_name_spaces(own.as_fd(), pid_namespace)?)
+}
+
+/// Lets the program run once more: its network stands.
+pub(super) fn resume(mut made: Made, spec: &Spec) -> Result<Started, SetupError> {
+    let told = made.connection.send(&ToChild::Go, &[]).step(Step::Control);
+    made.unless_failed(told)?;
+    while made.hear()? {}
+    made.into_started(spec, None)
 }
 
 enum Event {
@@ -154,7 +174,9 @@ impl Made {
             }
         }
         let terminal = self.terminal.take();
-        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal, resolver, held: None, kept: Vec::new() })
+        let network = self.network.take();
+        let (held, kept) = (None, Vec::new());
+        Ok(Started { pid: child.pid, pidfd: child.pidfd, network, terminal, resolver, held, kept })
     }
 }
 
@@ -168,7 +190,7 @@ impl Drop for Made {
     }
 }
 
-fn namespaces(spec: &Spec) -> Namespaces {
+fn namespaces(spec: &Spec, joins_network: bool) -> Namespaces {
     let mut set = Namespaces::MOUNT;
     for (mode, namespace) in [
         (spec.namespaces.network, Namespaces::NET),
@@ -176,7 +198,7 @@ fn namespaces(spec: &Spec) -> Namespaces {
         (spec.namespaces.ipc, Namespaces::IPC),
         (spec.namespaces.uts, Namespaces::UTS),
     ] {
-        if mode == Namespace::Private {
+        if mode == Namespace::Private && !(joins_network && namespace == Namespaces::NET) {
             set = set.with(namespace);
         }
     }

@@ -7,6 +7,7 @@
 mod child;
 mod cleanup;
 mod exec;
+mod lives;
 mod relay;
 mod resolver;
 mod serve;
@@ -28,11 +29,13 @@ use crate::client::{LOCK_FILE, SOCKET_FILE};
 use crate::error::{Context, SetupError, Step};
 use crate::log::Writer;
 use crate::protocol::{self, Connection, LaunchIo, Reply, Request};
+use crate::restart::RestartPolicy;
 use crate::seccomp::Filters;
 use crate::setup::Streams;
 use crate::spec::{LogConfig, Spec};
 use crate::state::{State, Status};
 
+use child::{Made, Started};
 use cleanup::Cleanup;
 use relay::Relay;
 use serve::{Life, Server};
@@ -79,45 +82,65 @@ fn supervise(
         // The layers would have to be mounted with shifted ids as well.
         return Err(SetupError::Invalid("a private user namespace is not supported".to_owned()));
     }
+    if spec.restart != RestartPolicy::No && (spec.tether || io == LaunchIo::Direct) {
+        let what = "a container that depends on its launcher cannot be restarted without it";
+        return Err(SetupError::Invalid(what.to_owned()));
+    }
     let _lock = take_lock(spec)?;
     let cleanup = Cleanup::new(spec.cleanup.as_ref());
     let listener = listen(spec)?;
     let hierarchies = Hierarchies::detect(&Paths::host("", "")).step(Step::Cgroup)?;
+    let host = Host { hierarchies, filters: Filters::compile(&spec.security)? };
     let mut warnings = Vec::new();
+    let start = |made| child::start(made, launcher, spec);
+    let life = begin(spec, &host, (io, passed), &mut warnings, start, None)?;
+    let pid = life.started.pid;
+    let running = State {
+        status: Status::Running,
+        pid: Some(pid),
+        started_at: Some(Timestamp::now()),
+        finished_at: None,
+        exit_code: None,
+        oom_killed: false,
+        restart_count: 0,
+        stopped: false,
+        error: None,
+    };
+    running.store(&spec.state_dir)?;
+    launcher.send(&Reply::Started { pid, warnings }, &[]).step(Step::Control)?;
+    let launcher = launcher.as_fd().try_clone_to_owned().map(Connection::new).step(Step::Control)?;
+    Server::new(spec, host, listener, cleanup, life, launcher, running).run()
+}
+
+/// What every life of the container needs of the host.
+struct Host {
+    hierarchies: Hierarchies,
+    filters: Filters,
+}
+
+/// Makes the first process, in `network` if it has one already, and has `start` run its program.
+fn begin(
+    spec: &Spec,
+    host: &Host,
+    (io, passed): (LaunchIo, Vec<OwnedFd>),
+    warnings: &mut Vec<String>,
+    start: impl FnOnce(Made) -> Result<Started, SetupError>,
+    network: Option<&OwnedFd>,
+) -> Result<Life, SetupError> {
     let id = spec.id.to_string();
-    let cgroup = Cgroup::create(
-        &hierarchies,
-        &spec.cgroup_parent,
-        &id,
-        &spec.resources,
-        &spec.security,
-        &mut warnings,
-    )?;
-    let filters = Filters::compile(&spec.security)?;
-    let (streams, relay) = connect(spec, io, passed)?;
-    let made = child::make(spec, &cgroup, &filters, streams)?;
-    let mut started = child::start(made, launcher, spec)?;
-    let relay = match (relay, started.terminal.take()) {
+    let (resources, security) = (&spec.resources, &spec.security);
+    let cgroup = Cgroup::create(&host.hierarchies, &spec.cgroup_parent, &id, resources, security, warnings)?;
+    let (streams, wiring) = connect(spec, io, passed)?;
+    let made = child::make(spec, &cgroup, &host.filters, streams, network)?;
+    let mut started = start(made)?;
+    let relay = match (wiring, started.terminal.take()) {
         (Wiring::Relay(relay), _) => Some(relay),
         (Wiring::Terminal { log, client }, Some(controller)) => {
             Some(terminal_relay(controller, log, client)?)
         }
         _ => None,
     };
-    let started_at = Timestamp::now();
-    let running = State {
-        status: Status::Running,
-        pid: Some(started.pid),
-        started_at: Some(started_at),
-        finished_at: None,
-        exit_code: None,
-        oom_killed: false,
-    };
-    running.store(&spec.state_dir)?;
-    launcher.send(&Reply::Started { pid: started.pid, warnings }, &[]).step(Step::Control)?;
-    let launcher = launcher.as_fd().try_clone_to_owned().map(Connection::new).step(Step::Control)?;
-    let server = Server::new(spec, filters, listener, Life { cgroup, started, relay }, launcher, cleanup);
-    server.run(&running)
+    Ok(Life { cgroup, started, relay })
 }
 
 /// Held as long as the supervisor lives, which is how others learn that it does: by taking it for a moment, which is
@@ -251,8 +274,12 @@ mod tests {
             finished_at: None,
             exit_code: None,
             oom_killed: false,
+            restart_count: 3,
+            stopped: false,
+            error: None,
         };
         let ended = exited(&running, 137, true);
         assert_eq!((ended.pid, ended.exit_code, ended.started_at), (None, Some(137), running.started_at));
+        assert_eq!(ended.restart_count, 3);
     }
 }
