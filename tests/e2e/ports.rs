@@ -1,73 +1,10 @@
 //! `engine run -p`, `engine port` and the PORTS column, with a real server in a real container.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tests::{World, expect_success};
-
-use crate::checkout::Ended;
-
-/// How long a server may take to listen, and a killed container to be gone.
-const PATIENCE: Duration = Duration::from_secs(10);
-const SERVER: [&str; 4] =
-    ["busybox:latest", "sh", "-c", "mkdir /www; echo served > /www/x; exec httpd -f -h /www"];
-
-/// A host with a busybox image; its containers are removed at the end.
-struct Host(World);
-
-impl Host {
-    fn new() -> Self {
-        let world = World::new();
-        world.import("busybox:latest");
-        Self(world)
-    }
-
-    fn engine(&self, args: &[&str]) -> Command {
-        let mut command = self.0.command("engine");
-        command.args(args);
-        command
-    }
-
-    /// What a command printed, which must succeed.
-    fn says(&self, args: &[&str]) -> String {
-        let output = expect_success(&mut self.engine(args));
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-    }
-
-    fn fails(&self, args: &[&str]) -> Ended {
-        Ended::of(&mut self.engine(args))
-    }
-
-    /// Runs a server in the background, of this name, with these options.
-    fn serve(&self, name: &str, options: &[&str]) {
-        self.says(&[&["run", "-d", "--name", name], options, &SERVER].concat());
-    }
-
-    /// The row of a container in `engine ps`, in columns.
-    fn row(&self, name: &str) -> Vec<String> {
-        let listing = self.says(&["ps", "-a"]);
-        let row = listing.lines().find(|line| line.ends_with(name)).unwrap();
-        row.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
-    }
-
-    /// The elements of this world's maps of published ports.
-    fn rules(&self) -> Vec<String> {
-        self.0.leftovers().into_iter().filter(|left| left.contains("nft") && left.contains("tcp")).collect()
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let listed = self.engine(&["ps", "-aq"]).output().unwrap();
-        for id in String::from_utf8_lossy(&listed.stdout).lines() {
-            _ = self.engine(&["rm", "-f", id]).output();
-        }
-    }
-}
+use crate::host::{Host, PATIENCE, SERVER};
 
 /// A port of the host that nobody has now.
 fn free_port() -> u16 {
@@ -176,22 +113,10 @@ fn a_container_that_ends_by_itself_keeps_no_port() {
 fn the_ports_of_a_killed_supervisor_are_swept() {
     let host = Host::new();
     let publish = format!("127.0.0.1:{}:80", free_port());
-    host.serve("web", &["-p", &publish]);
-    let id = host.says(&["ps", "-q"]);
-    let supervisors = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let entry = entry.unwrap();
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let command = fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        (command == format!("lighter-supervisor\0{id}\0")).then_some(pid)
-    });
-    for pid in supervisors {
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-    }
+    let id = host.serve("web", &["-p", &publish]);
+    host.kill_supervisor(&id);
     assert_eq!(host.rules().len(), 1, "the rule is left");
-    let deadline = Instant::now() + PATIENCE;
-    while host.row("web")[2] == "Up" {
-        assert!(Instant::now() < deadline, "it does not end");
-    }
+    host.says(&["ps"]);
     assert_eq!(host.rules(), [""; 0], "and gone after the next command");
     host.serve("next", &["-p", &publish]);
 }

@@ -1,4 +1,4 @@
-//! What a power cut may have torn. The catalog's last commits may be lost with it, so that directories are left which no
+//! What a power cut may have torn, and what comes back after it. The catalog's last commits may be lost with it, so that directories are left which no
 //! row names; that is how everything else is found.
 
 use std::collections::HashSet;
@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
+use engine_runtime::{RestartPolicy, StdStreams};
 use engine_types::{ContainerId, SessionId};
 
 use crate::engine::Engine;
@@ -42,6 +43,27 @@ impl Engine {
             remove_dir(&self.session_dir(id))?;
         }
         fs::write(&marker, boot).at(&marker)
+    }
+
+    /// Starts the containers whose restart policy wants them back though nobody looks after them any more, as after a
+    /// restart of the machine: each that has ever been started, with `always`, and, unless it was stopped, with
+    /// `unless-stopped`. One that cannot be started does not keep the others. For whoever looks after this root from
+    /// now on; who else does so at the same time is told that they are running.
+    pub async fn restart_policies_after_boot(&self) -> Result<Vec<(ContainerId, Result<(), Error>)>, Error> {
+        let mut started = Vec::new();
+        for container in self.containers().await? {
+            let Some(state) = container.state.filter(|_| !container.running) else { continue };
+            let wanted = match container.config.restart {
+                RestartPolicy::Always => true,
+                RestartPolicy::UnlessStopped => !state.stopped,
+                RestartPolicy::No | RestartPolicy::OnFailure(_) => false,
+            };
+            if wanted {
+                let result = self.start_container(&container.id.to_string(), StdStreams::Supervised).await;
+                started.push((container.id, result.map(drop)));
+            }
+        }
+        Ok(started)
     }
 }
 

@@ -5,7 +5,7 @@ use engine_image::{PullError, StoreError};
 use engine_network::{
     AttachError, BridgeError, FirewallError, FreeSubnetError, NetlinkError, RemoveBridgeError, ReserveError,
 };
-use engine_runtime::{ClientError, LaunchError, StateError};
+use engine_runtime::{ClientError, LaunchError, ParseRestartPolicyError, StateError};
 use engine_types::{ErrorKind, FULL_DISK_REMEDY, ImageId, Paths};
 
 use crate::ports::ParsePortError;
@@ -78,6 +78,12 @@ pub enum Error {
     /// A text describes no ports.
     #[error(transparent)]
     Port(#[from] ParsePortError),
+    /// A text is no restart policy.
+    #[error(transparent)]
+    RestartPolicy(#[from] ParseRestartPolicyError),
+    /// A container that is removed at its end is not restarted.
+    #[error("conflicting options: cannot specify both --restart and --rm")]
+    RestartAndRemove,
     /// Another container of this root has the port.
     #[error("Bind for {host_ip}:{port} failed: port is already allocated to container {holder}")]
     PortAllocated {
@@ -164,6 +170,8 @@ impl Error {
             Self::NameInUse { .. } | Self::Running(_) | Self::NotRunning(_) => ErrorKind::Conflict,
             Self::NoCommand | Self::InvalidName(_) => ErrorKind::InvalidArgument,
             Self::Port(e) => e.kind(),
+            Self::RestartPolicy(e) => e.kind(),
+            Self::RestartAndRemove => ErrorKind::InvalidArgument,
             Self::PortAllocated { .. } => ErrorKind::Conflict,
             Self::Reserve(e) => e.kind(),
             Self::NoFreeAddress(_) => ErrorKind::Unavailable,

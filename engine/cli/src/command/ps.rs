@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use engine::runtime::Status;
 use engine::{Container, Engine};
 
 use crate::{output, ports};
@@ -29,7 +30,9 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode
 }
 
 fn status(container: &Container) -> String {
+    let restarting = container.state.as_ref().is_some_and(|state| state.status == Status::Restarting);
     match container.state.as_ref().and_then(|state| state.exit_code) {
+        Some(code) if container.running && restarting => format!("Restarting ({code})"),
         _ if container.running => "Up".to_owned(),
         Some(code) => format!("Exited ({code})"),
         None => "Created".to_owned(),

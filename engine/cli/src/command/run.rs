@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use engine::image::PullOptions;
-use engine::runtime::StdStreams;
+use engine::runtime::{RestartPolicy, StdStreams};
 use engine::{ContainerConfig, Engine, Mount, MountKind, NetworkMode, Program};
 use engine_types::{ErrorKind, ImageId, Reference};
 
@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// Name a port, or a range, that the container serves.
     #[arg(long)]
     expose: Vec<String>,
+    /// What happens when it ends: no, always, unless-stopped or on-failure[:times].
+    #[arg(long, default_value = "no")]
+    restart: String,
     /// Instead of the image's entry point.
     #[arg(long)]
     entrypoint: Option<String>,
@@ -67,7 +70,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(engine: &Engine, args: Args) -> anyhow::Result<ExitCode> {
-    let config = config(engine, &args).await?;
+    let restart: RestartPolicy = args.restart.parse().map_err(engine::Error::from)?;
+    if args.rm && restart != RestartPolicy::No {
+        return Err(engine::Error::RestartAndRemove.into());
+    }
+    let config = ContainerConfig { restart, ..config(engine, &args).await? };
     let id = engine.create_container(config).await?.to_string();
     let (streams, attached) = if args.detach {
         (StdStreams::Supervised, None)
