@@ -4,8 +4,11 @@
 mod bad_input;
 mod checkout;
 mod examples;
+mod host;
 mod interrupt;
+mod ports;
 mod registry;
+mod restarts;
 mod secrets;
 mod services;
 mod sources;

@@ -6,4 +6,5 @@ mod limits;
 mod network;
 mod overlay;
 mod programs32;
+mod restarts;
 mod runtime;

@@ -1,5 +1,6 @@
 //! Networks on a real kernel, each test on a host of its own.
 
+mod ports;
 mod switch;
 mod world;
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use engine_runtime::spec::*;
 use engine_runtime::{
-    Client, ExecStreams, Exit, Hierarchies, LaunchError, Launcher, Running, State, Status, StdStreams,
+    Client, ExecStreams, Exit, Hierarchies, LaunchError, Launcher, RestartPolicy, Running, State, Status,
+    StdStreams,
 };
 use engine_types::{ContainerId, Paths};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -59,6 +60,8 @@ impl Box {
             dns: None,
             tether: true,
             cgroup_parent: self.cgroup_parent(),
+            restart: RestartPolicy::No,
+            cleanup: None,
             state_dir: dir,
         }
     }
@@ -68,7 +71,7 @@ impl Box {
     }
 
     pub(crate) fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
-        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed(None)
+        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed(None, None)
     }
 
     /// Runs to the end: exit code and log.

@@ -2,6 +2,7 @@
 
 mod command;
 mod output;
+mod ports;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
     Exec(command::exec::Args),
     /// List containers.
     Ps(command::ps::Args),
+    /// List a container's published ports.
+    Port(command::port::Args),
     /// Show a container's log.
     Logs(command::logs::Args),
     /// Wait for containers to end and print their exit codes.
@@ -75,6 +78,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => command::run::run(&engine, args).await,
         Command::Exec(args) => command::exec::run(&engine, args).await,
         Command::Ps(args) => command::ps::run(&engine, &args).await,
+        Command::Port(args) => command::port::run(&engine, &args).await,
         Command::Logs(args) => command::logs::run(&engine, &args).await,
         Command::Wait(args) => command::wait::run(&engine, &args).await,
         Command::Stop(args) => command::stop::run(&engine, &args).await,

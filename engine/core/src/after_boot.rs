@@ -1,6 +1,6 @@
-//! What a root does not know of though it is its own. A power cut may take the catalog's last commits, so that directories
-//! are left which no row names; that is how everything else is found. Somebody may have deleted the whole root, and with
-//! it the rows of bridges that still stand.
+//! What a root does not know of though it is its own, and what comes back after a boot. A power cut may take the
+//! catalog's last commits, so that directories are left which no row names; that is how everything else is found.
+//! Somebody may have deleted the whole root, and with it the rows of bridges that still stand.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -8,6 +8,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::str::FromStr;
 
+use engine_runtime::{RestartPolicy, StdStreams};
 use engine_types::{ContainerId, NetworkId};
 use rustix::fs::FlockOperation;
 
@@ -83,6 +84,27 @@ impl Engine {
             );
         }
         Ok(())
+    }
+
+    /// Starts the containers whose restart policy wants them back though nobody looks after them any more, as after a
+    /// restart of the machine: each that has ever been started, with `always`, and, unless it was stopped, with
+    /// `unless-stopped`. One that cannot be started does not keep the others. For whoever looks after this root from
+    /// now on; who else does so at the same time is told that they are running.
+    pub async fn restart_policies_after_boot(&self) -> Result<Vec<(ContainerId, Result<(), Error>)>, Error> {
+        let mut started = Vec::new();
+        for container in self.containers().await? {
+            let Some(state) = container.state.filter(|_| !container.running) else { continue };
+            let wanted = match container.config.restart {
+                RestartPolicy::Always => true,
+                RestartPolicy::UnlessStopped => !state.stopped,
+                RestartPolicy::No | RestartPolicy::OnFailure(_) => false,
+            };
+            if wanted {
+                let result = self.start_container(&container.id.to_string(), StdStreams::Supervised).await;
+                started.push((container.id, result.map(drop)));
+            }
+        }
+        Ok(started)
     }
 }
 

@@ -1,9 +1,11 @@
 //! The catalog's queries. Whatever must be exclusive is a UNIQUE column.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use engine_network::{Protocol, PublishedPort};
 use engine_types::{ContainerId, NetworkId, SessionId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -276,6 +278,77 @@ impl Catalog {
         ids.iter().map(|id| parse(id)).collect()
     }
 
+    /// Gives a container ports of the host, all or none; otherwise who has which of them.
+    pub(crate) async fn insert_ports(
+        &self,
+        container: ContainerId,
+        address: Ipv4Addr,
+        ports: &[PublishedPort],
+    ) -> Result<Result<(), (ContainerId, PublishedPort)>, Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.failed(e))?;
+        for port in ports {
+            let holder = port_holder(&mut transaction, port.protocol, port.host_ip, port.host_port).await;
+            if let Some(holder) = holder.map_err(|e| self.failed(e))? {
+                return Ok(Err((parse(&holder)?, *port)));
+            }
+            let query = sqlx::query(
+                "INSERT INTO ports (container, protocol, host_ip, host_port, container_ip, container_port) \
+                 VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(container.to_string())
+            .bind(port.protocol.to_string())
+            .bind(port.host_ip.to_string())
+            .bind(port.host_port)
+            .bind(address.to_string())
+            .bind(port.container_port);
+            query.execute(&mut *transaction).await.map_err(|e| self.failed(e))?;
+        }
+        transaction.commit().await.map_err(|e| self.failed(e))?;
+        Ok(Ok(()))
+    }
+
+    /// The container that has a port of the host.
+    pub(crate) async fn port_holder(
+        &self,
+        protocol: Protocol,
+        host_ip: Ipv4Addr,
+        port: u16,
+    ) -> Result<Option<ContainerId>, Error> {
+        let mut connection = self.pool.acquire().await.map_err(|e| self.failed(e))?;
+        let holder = port_holder(&mut connection, protocol, host_ip, port).await;
+        holder.map_err(|e| self.failed(e))?.map(|id| parse(&id)).transpose()
+    }
+
+    /// The ports of a container or of all, each with the container and its address.
+    pub(crate) async fn ports(
+        &self,
+        container: Option<ContainerId>,
+    ) -> Result<Vec<(ContainerId, Ipv4Addr, PublishedPort)>, Error> {
+        let query = sqlx::query(
+            "SELECT container, container_ip, protocol, host_ip, host_port, container_port FROM ports \
+             WHERE ?1 IS NULL OR container = ?1 ORDER BY rowid",
+        )
+        .bind(container.map(|id| id.to_string()));
+        let rows = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        rows.iter()
+            .map(|row| {
+                let port = PublishedPort {
+                    protocol: parse(row.get(2))?,
+                    host_ip: parse(row.get(3))?,
+                    host_port: row.get(4),
+                    container_port: row.get(5),
+                };
+                Ok((parse(row.get(0))?, parse(row.get(1))?, port))
+            })
+            .collect()
+    }
+
+    pub(crate) async fn delete_ports(&self, container: ContainerId) -> Result<(), Error> {
+        let query = sqlx::query("DELETE FROM ports WHERE container = ?").bind(container.to_string());
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
     pub(crate) async fn insert_volume(&self, name: &str, session: Option<SessionId>) -> Result<(), Error> {
         let query = sqlx::query("INSERT OR IGNORE INTO volumes (name, session, created) VALUES (?, ?, ?)")
             .bind(name)
@@ -300,6 +373,24 @@ impl Catalog {
     fn failed(&self, source: sqlx::Error) -> Error {
         Error::catalog(&self.path, source)
     }
+}
+
+/// A port on all addresses is the same as that on any.
+async fn port_holder(
+    connection: &mut SqliteConnection,
+    protocol: Protocol,
+    host_ip: Ipv4Addr,
+    port: u16,
+) -> Result<Option<String>, sqlx::Error> {
+    let query = sqlx::query_scalar(
+        "SELECT container FROM ports WHERE protocol = ?1 AND host_port = ?2 \
+         AND (host_ip = ?3 OR host_ip = ?4 OR ?3 = ?4)",
+    )
+    .bind(protocol.to_string())
+    .bind(port)
+    .bind(host_ip.to_string())
+    .bind(Ipv4Addr::UNSPECIFIED.to_string());
+    query.fetch_optional(connection).await
 }
 
 async fn addresses(

@@ -1,13 +1,16 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use engine_network::{EndpointSpec, IfName, Switch};
-use engine_runtime::spec::{Process as ProcessSpec, Resources, Security, Spec};
-use engine_runtime::{Claim, Client, ClientError, ExecStreams, Running, State, StdStreams};
+use engine_network::{EndpointSpec, IfName, PortMapping, PublishedPort, Switch, Withdrawal};
+use engine_runtime::spec::{HostCommand, Process as ProcessSpec, Resources, Security, Spec};
+use engine_runtime::{
+    Claim, Client, ClientError, ExecStreams, RestartPolicy, Running, Starting, State, StdStreams,
+};
 use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +18,7 @@ use crate::catalog::{ContainerRow, from_json, to_json};
 use crate::engine::{Engine, blocking, random};
 use crate::error::{At, Error};
 use crate::network::{Network, write_names};
+use crate::ports::{ExposedPort, all_exposed};
 use crate::process::Process;
 use crate::session::remove_dir;
 
@@ -51,6 +55,15 @@ pub struct ContainerConfig {
     pub mounts: Vec<Mount>,
     /// How it is connected.
     pub network: NetworkMode,
+    /// Ports of the host that lead to it, if it is on a network.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
+    /// Ports that it serves besides its image's.
+    #[serde(default)]
+    pub exposed: BTreeSet<ExposedPort>,
+    /// Publish every port that it serves.
+    #[serde(default)]
+    pub publish_all: bool,
     /// `name address` pairs for /etc/hosts.
     pub extra_hosts: Vec<(String, String)>,
     /// What it may do.
@@ -63,6 +76,9 @@ pub struct ContainerConfig {
     pub volatile: bool,
     /// Write its output to a log.
     pub log: bool,
+    /// What happens when it ends.
+    #[serde(default)]
+    pub restart: RestartPolicy,
     /// Kill it when the process that started it dies.
     pub tether: bool,
     /// Size of /dev/shm in bytes.
@@ -144,12 +160,16 @@ impl ContainerConfig {
             hostname: None,
             mounts: Vec::new(),
             network: NetworkMode::None,
+            ports: Vec::new(),
+            exposed: BTreeSet::new(),
+            publish_all: false,
             extra_hosts: Vec::new(),
             security: Security::default(),
             resources: Resources::default(),
             read_only: false,
             volatile: false,
             log: true,
+            restart: RestartPolicy::No,
             tether: false,
             shm_size: 64 << 20,
             labels: BTreeMap::new(),
@@ -171,13 +191,15 @@ pub struct Container {
     pub state: Option<State>,
     /// Whether it runs now.
     pub running: bool,
+    /// The ports that are published, while it runs.
+    pub ports: Vec<PublishedPort>,
     /// Its log file.
     pub log_path: PathBuf,
 }
 
 impl Engine {
     /// Makes a container; it does not run yet.
-    pub async fn create_container(&self, config: ContainerConfig) -> Result<ContainerId, Error> {
+    pub async fn create_container(&self, mut config: ContainerConfig) -> Result<ContainerId, Error> {
         let bytes = random()?;
         let id = ContainerId::from_random(bytes);
         let name = config.name.clone().unwrap_or_else(|| crate::names::from_random(bytes));
@@ -186,7 +208,8 @@ impl Engine {
         }
         // Held until the row names the image, so that nobody collects it in between.
         let _hold = self.images().hold()?;
-        self.images().get(config.image)?;
+        let image = self.images().get(config.image)?;
+        config.exposed = all_exposed(&config, image.config.config.exposed_ports.keys())?;
         let row = ContainerRow { id, name: name.clone(), config: to_json(&config)? };
         let inserted =
             self.catalog().insert_container(&row, &config.image.to_string(), config.session).await?;
@@ -226,13 +249,39 @@ impl Engine {
                 self.create_volume(name, config.session).await?;
             }
         }
-        let engine = self.clone();
-        let starting = blocking(move || {
-            let spec = engine.spec(&row, &config, address.map(|a| (a, names)))?;
-            engine.launch(&spec, streams, network.as_ref().zip(address))
+        let reserved = match &network {
+            Some(network) => self.reserve_ports(&config, network).await?,
+            None => None,
+        };
+        let (id, ports) = (row.id, reserved.as_ref().map(|r| r.ports.clone()));
+        let (engine, its_network) = (self.clone(), network.clone());
+        let preparing = blocking(move || {
+            let mut spec = engine.spec(&row, &config, address.map(|a| (a, names)))?;
+            if let Some((ports, address)) = ports.zip(address) {
+                spec.cleanup = Some(engine.withdrawal(address, &ports)?);
+            }
+            engine.prepare(&spec, streams, its_network.as_ref().zip(address))
         });
-        let running = starting.await?;
+        let prepared = preparing.await?;
+        let running = match (reserved, network.zip(address)) {
+            (Some(reserved), Some((network, address))) => {
+                let started = match self.publish_ports(id, &network, address, &reserved.ports).await {
+                    Ok(()) => blocking(move || prepared.proceed(Some(reserved.as_fd()))).await,
+                    Err(e) => Err(e),
+                };
+                if started.is_err() {
+                    self.withdraw_ports(id).await?;
+                }
+                started?
+            }
+            _ => blocking(move || prepared.proceed(None)).await?,
+        };
         Process::new(running).at(key)
+    }
+
+    fn withdrawal(&self, address: Ipv4Addr, ports: &[PublishedPort]) -> Result<HostCommand, Error> {
+        let Withdrawal { program, args, input } = self.driver().withdrawal(address, ports)?;
+        Ok(HostCommand { program, args, input })
     }
 
     /// Runs a process in a running container.
@@ -256,11 +305,13 @@ impl Engine {
         blocking(move || Client::connect(&run_dir)?.signal(signal)).await.map_err(|e| not_running(e, id))
     }
 
-    /// Stops a container: TERM, and KILL if it has not ended within `grace`. One that does not run is as good.
+    /// Stops a container: TERM, and KILL if it has not ended within `grace`. One that does not run is as good. It is not
+    /// restarted then, whatever its policy.
     pub async fn stop_container(&self, key: &str, grace: Duration) -> Result<(), Error> {
         let term = rustix::process::Signal::TERM.as_raw();
-        match self.kill_container(key, term).await {
-            Err(Error::NotRunning(_)) => return Ok(()),
+        let run_dir = self.run_dir(self.catalog().container(key).await?.id);
+        match blocking(move || Client::connect(&run_dir)?.stop(term)).await {
+            Err(ClientError::NotRunning) => return Ok(()),
             result => result?,
         }
         if tokio::time::timeout(grace, self.wait_container(key)).await.is_err() {
@@ -285,12 +336,18 @@ impl Engine {
 
     /// Finds a container by id, name or id prefix.
     pub async fn container(&self, key: &str) -> Result<Container, Error> {
-        self.inspect(&self.catalog().container(key).await?)
+        let row = self.catalog().container(key).await?;
+        self.inspect(&row, self.catalog().ports(Some(row.id)).await?)
     }
 
     /// All containers, newest first.
     pub async fn containers(&self) -> Result<Vec<Container>, Error> {
-        self.catalog().containers().await?.iter().map(|row| self.inspect(row)).collect()
+        let mut ports: HashMap<ContainerId, Vec<_>> = HashMap::new();
+        for entry in self.catalog().ports(None).await? {
+            ports.entry(entry.0).or_default().push(entry);
+        }
+        let rows = self.catalog().containers().await?;
+        rows.iter().map(|row| self.inspect(row, ports.remove(&row.id).unwrap_or_default())).collect()
     }
 
     /// Removes a container with its writable layer and log; kills it first if it runs and `force` is set.
@@ -304,6 +361,7 @@ impl Engine {
             None if force => self.kill_and_claim(id).await?,
             None => return Err(Error::Running(row.name)),
         };
+        self.withdraw_ports(id).await?;
         for network in self.catalog().release_addresses(id).await? {
             self.write_names(network).await?;
         }
@@ -323,18 +381,26 @@ impl Engine {
         rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(&path)
     }
 
-    fn inspect(&self, row: &ContainerRow) -> Result<Container, Error> {
+    fn inspect(
+        &self,
+        row: &ContainerRow,
+        ports: Vec<(ContainerId, Ipv4Addr, PublishedPort)>,
+    ) -> Result<Container, Error> {
+        let running = self.is_running(row.id)?;
+        // One that was killed has left the others.
+        let ports = ports.into_iter().filter(|_| running).map(|(_, _, port)| port).collect();
         Ok(Container {
             id: row.id,
             name: row.name.clone(),
             config: from_json(&row.config)?,
             state: State::load(&self.state_dir(row.id))?,
-            running: self.is_running(row.id)?,
+            running,
+            ports,
             log_path: self.log_path(row.id),
         })
     }
 
-    fn is_running(&self, id: ContainerId) -> Result<bool, Error> {
+    pub(crate) fn is_running(&self, id: ContainerId) -> Result<bool, Error> {
         let run_dir = self.run_dir(id);
         engine_runtime::is_alive(&run_dir).at(run_dir)
     }
@@ -394,14 +460,24 @@ impl Engine {
         write_names(&path, &names).at(&path)
     }
 
-    /// Has the runtime make a container and wires it. The network's bridge, if this is its first container since the
-    /// machine started, is made meanwhile.
+    /// Has the runtime make a container, wires it and runs its program.
     pub(crate) fn launch(
         &self,
         spec: &Spec,
         streams: StdStreams,
         endpoint: Option<(&Network, Ipv4Addr)>,
     ) -> Result<Running, Error> {
+        self.prepare(spec, streams, endpoint)?.proceed(None)
+    }
+
+    /// Has the runtime make a container and wires it. The network's bridge, if this is its first container since the
+    /// machine started, is made meanwhile.
+    fn prepare(
+        &self,
+        spec: &Spec,
+        streams: StdStreams,
+        endpoint: Option<(&Network, Ipv4Addr)>,
+    ) -> Result<Prepared, Error> {
         let (starting, switch) = std::thread::scope(|scope| {
             let bridge = endpoint.map(|(network, _)| scope.spawn(|| self.ensure_bridge(network)));
             let starting = self.launcher().start(spec, streams);
@@ -414,17 +490,17 @@ impl Engine {
         })?;
         match (starting.network_namespace(), endpoint) {
             (Some(namespace), Some((network, address))) => {
-                self.attach(spec.id, network, address, switch.as_deref(), namespace)?;
+                self.attach(spec, network, address, switch.as_deref(), namespace)?;
             }
             (Some(namespace), None) => self.driver().loopback_up(namespace)?,
             (None, _) => {}
         }
-        Ok(starting.proceed(switch.as_ref().map(|switch| switch.as_fd()))?)
+        Ok(Prepared { starting, switch })
     }
 
     fn attach(
         &self,
-        id: ContainerId,
+        spec: &Spec,
         network: &Network,
         address: Ipv4Addr,
         switch: Option<&Switch>,
@@ -438,7 +514,8 @@ impl Engine {
             network: network.id,
             bridge,
             isolated: false,
-            host_ifname: IfName::endpoint(&id, &network.id),
+            hairpin: spec.cleanup.is_some(),
+            host_ifname: IfName::endpoint(&spec.id, &network.id),
             container_ifname: IfName::eth0(),
             mac: None,
             address,
@@ -447,6 +524,19 @@ impl Engine {
             mtu: None,
         };
         Ok(self.driver().attach(&endpoint, switch, namespace)?)
+    }
+}
+
+/// A container that is made and wired, whose program does not run yet; taken down again if dropped.
+struct Prepared {
+    starting: Starting,
+    switch: Option<Arc<Switch>>,
+}
+
+impl Prepared {
+    /// Runs the program. The supervisor keeps a copy of what keeps the container's published ports.
+    fn proceed(self, ports: Option<BorrowedFd<'_>>) -> Result<Running, Error> {
+        Ok(self.starting.proceed(self.switch.as_ref().map(|switch| switch.as_fd()), ports)?)
     }
 }
 

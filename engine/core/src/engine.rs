@@ -57,6 +57,14 @@ impl Engine {
         }));
         engine.sweep_sessions().await?;
         engine.sweep_after_boot().await?;
+        if let Err(error) = engine.sweep_ports().await {
+            // They are nobody's until the next sweep, or until somebody wants the same.
+            let error: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(
+                error,
+                "ports of dead containers stay published until the next command that can withdraw them"
+            );
+        }
         if let Err(error) = engine.sweep_cgroups() {
             // They cost nobody anything until the next sweep.
             let error: &(dyn std::error::Error + 'static) = &error;

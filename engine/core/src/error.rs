@@ -3,10 +3,12 @@ use std::path::{Path, PathBuf};
 
 use engine_image::{PullError, StoreError};
 use engine_network::{
-    AttachError, BridgeError, FirewallError, FreeSubnetError, NetlinkError, RemoveBridgeError,
+    AttachError, BridgeError, FirewallError, FreeSubnetError, NetlinkError, RemoveBridgeError, ReserveError,
 };
-use engine_runtime::{ClientError, LaunchError, StateError};
+use engine_runtime::{ClientError, LaunchError, ParseRestartPolicyError, StateError};
 use engine_types::{ErrorKind, FULL_DISK_REMEDY, ImageId, Paths};
+
+use crate::ports::ParsePortError;
 
 /// Why the engine could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,28 @@ pub enum Error {
     /// A network's addresses are used up.
     #[error("network {0} has no free address left")]
     NoFreeAddress(String),
+    /// A text describes no ports.
+    #[error(transparent)]
+    Port(#[from] ParsePortError),
+    /// A text is no restart policy.
+    #[error(transparent)]
+    RestartPolicy(#[from] ParseRestartPolicyError),
+    /// A container that is removed at its end is not restarted.
+    #[error("conflicting options: cannot specify both --restart and --rm")]
+    RestartAndRemove,
+    /// Another container of this root has the port.
+    #[error("Bind for {host_ip}:{port} failed: port is already allocated to container {holder}")]
+    PortAllocated {
+        /// The host's address; unspecified is all of them.
+        host_ip: std::net::Ipv4Addr,
+        /// The host's port.
+        port: u16,
+        /// The name of the container that has it.
+        holder: String,
+    },
+    /// A port of the host could not be had.
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
     /// The image store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -145,6 +169,11 @@ impl Error {
             Self::ImageInUse { .. } | Self::SeveralNames(_) => ErrorKind::Conflict,
             Self::NameInUse { .. } | Self::Running(_) | Self::NotRunning(_) => ErrorKind::Conflict,
             Self::NoCommand | Self::InvalidName(_) => ErrorKind::InvalidArgument,
+            Self::Port(e) => e.kind(),
+            Self::RestartPolicy(e) => e.kind(),
+            Self::RestartAndRemove => ErrorKind::InvalidArgument,
+            Self::PortAllocated { .. } => ErrorKind::Conflict,
+            Self::Reserve(e) => e.kind(),
             Self::NoFreeAddress(_) => ErrorKind::Unavailable,
             Self::Store(e) => e.kind(),
             Self::Pull(e) => e.kind(),

@@ -17,6 +17,9 @@ pub use engine_runtime as runtime;
 /// Ids, digests, references.
 pub use engine_types as types;
 
+/// Published ports.
+pub use engine_network::{PortMapping, Protocol, PublishedPort};
+
 mod after_boot;
 mod catalog;
 mod container;
@@ -26,6 +29,7 @@ mod images;
 pub mod log;
 mod names;
 mod network;
+mod ports;
 mod process;
 mod sandbox;
 mod session;
@@ -37,6 +41,7 @@ pub use engine::Engine;
 pub use error::{Error, remedy};
 pub use images::RemovedImage;
 pub use network::{Network, NetworkConfig};
+pub use ports::{ExposedPort, ParsePortError, parse_exposed, parse_published};
 pub use process::Process;
 pub use sandbox::BuildSandbox;
 pub use session::Session;

@@ -10,11 +10,11 @@ use engine_build::{
     BuildError, BuildEvent, BuildRequest, Built, PROGRAMS_DIR, RunStep, Sandbox, SandboxError, Stream,
 };
 use engine_image::{Image, PullEvent, PullOptions};
-use engine_runtime::StdStreams;
 use engine_runtime::spec::{
     DnsConfig, Mount, MountSource, Namespaces, Process as ProcessSpec, Propagation, Resources, Rootfs,
     Security, Spec,
 };
+use engine_runtime::{RestartPolicy, StdStreams};
 use engine_types::{ContainerId, ErrorKind, Reference, SessionId};
 use tokio::net::unix::pipe;
 use tokio::sync::OnceCell;
@@ -173,6 +173,8 @@ impl BuildSandbox<'_> {
             dns: Some(DnsConfig { names: Vec::new(), upstream: crate::spec::upstream(&resolv_conf) }),
             tether: true,
             cgroup_parent: engine.cgroup_parent(),
+            restart: RestartPolicy::No,
+            cleanup: None,
             state_dir,
             run_dir,
         })

@@ -68,6 +68,8 @@ impl Engine {
                 .map(|_| DnsConfig { names: names.into_iter().collect(), upstream: upstream(&resolv_conf) }),
             tether: config.tether,
             cgroup_parent: self.cgroup_parent(),
+            restart: config.restart,
+            cleanup: None,
             state_dir,
             run_dir,
         })

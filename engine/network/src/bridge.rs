@@ -189,7 +189,7 @@ impl NetworkDriver {
     /// Under a lock: of two writers of `ip_forward` at once, each can see the other's value before the kernel
     /// acted on it, take it for done and leave forwarding off on every interface (`devinet_sysctl_forward` stores
     /// the value first and takes it back while somebody else holds the kernel's network lock).
-    fn switch_on(&self, setting: &str) -> Result<(), BridgeError> {
+    pub(crate) fn switch_on(&self, setting: &str) -> Result<(), BridgeError> {
         let path = self.proc.join(setting);
         let switch = || {
             let mut file = File::open(&path)?;

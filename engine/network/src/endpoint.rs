@@ -33,6 +33,9 @@ pub struct EndpointSpec {
     pub bridge: IfName,
     /// Whether the container is kept from the network's other containers (the network's `icc` is off).
     pub isolated: bool,
+    /// Whether the container has published ports. It reaches them itself only if the bridge sends it frames of its own,
+    /// because br_netfilter has the rules applied to frames before they leave the bridge.
+    pub hairpin: bool,
     /// The name of the pair's end at the bridge: see [`IfName::endpoint`].
     pub host_ifname: IfName,
     /// The name of the end in the container.
@@ -148,10 +151,15 @@ impl NetworkDriver {
         if ipv6 {
             attributes.push(without_link_local());
         }
-        if spec.isolated {
+        let flags = [
+            spec.isolated.then_some(InfoBridgePort::Isolated(true)),
+            spec.hairpin.then_some(InfoBridgePort::HairpinMode(true)),
+        ];
+        let flags: Vec<_> = flags.into_iter().flatten().collect();
+        if !flags.is_empty() {
             attributes.push(LinkAttribute::LinkInfo(vec![
                 LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+                LinkInfo::PortData(InfoPortData::BridgePort(flags)),
             ]));
         }
         // RTM_SETLINK would ignore what concerns the bridge's port.

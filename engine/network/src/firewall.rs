@@ -1,23 +1,27 @@
 //! The nftables table of an instance: fixed chains, and a network as elements of its sets.
 //!
-//! Every rule looks only at packets of our own bridges and every chain's policy is accept, so another root's
-//! table and other software's traffic are left alone. An accept ends only our own chain: the host's other
+//! Every rule looks only at packets of our own bridges or for ports that we publish, and every chain's policy is accept,
+//! so another root's table and other software's traffic are left alone. An accept ends only our own chain: the host's other
 //! tables still have their say.
 //!
 //! Written as nft's own text rather than through a library's objects: what is reviewed is what the kernel gets.
 
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use engine_types::ErrorKind;
 
 use crate::bridge::BridgeSpec;
 use crate::name::Instance;
+use crate::ports::{PublishedPort, Withdrawal};
 use crate::program::{self, ProgramError};
 
 /// Changes whenever [`BASE`] does: an empty chain of this name in the table says which rules stand there.
-const GENERATION: &str = "generation_1";
+const GENERATION: &str = "generation_2";
 
 /// The table without its networks. Applying it again replaces the chains and keeps the sets' elements.
 const BASE: &str = r#"
@@ -34,20 +38,31 @@ add set inet TABLE internal { type ifname; }
 add set inet TABLE same_network { type ifname . ifname; }
 # (b, subnet of b)
 add set inet TABLE sources { type ifname . ipv4_addr; flags interval; }
+# Published ports: (protocol, host's port) on all of the host's addresses, (address, protocol, port) on one.
+add map inet TABLE published { type inet_proto . inet_service : ipv4_addr . inet_service; }
+add map inet TABLE published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
 
 add chain inet TABLE source_check { type filter hook prerouting priority raw; policy accept; }
 add chain inet TABLE host_check { type filter hook prerouting priority mangle; policy accept; }
 add chain inet TABLE to_host { type filter hook input priority filter; policy accept; }
 add chain inet TABLE between { type filter hook forward priority filter; policy accept; }
+add chain inet TABLE way_in { type nat hook prerouting priority dstnat; policy accept; }
+# dstnat, which older nft versions have no name for in this hook.
+add chain inet TABLE host_way_in { type nat hook output priority -100; policy accept; }
 add chain inet TABLE way_out { type nat hook postrouting priority srcnat; policy accept; }
 flush chain inet TABLE source_check
 flush chain inet TABLE host_check
 flush chain inet TABLE to_host
 flush chain inet TABLE between
+flush chain inet TABLE way_in
+flush chain inet TABLE host_way_in
 flush chain inet TABLE way_out
 
 # No container sends in another network's or the host's name.
 add rule inet TABLE source_check iifname @bridges meta nfproto ipv4 iifname . ip saddr != @sources drop
+# Bridges with published ports route loopback addresses (route_localnet): the host's loopback services, and the ports
+# published there, are the host's alone (CVE-2020-8558).
+add rule inet TABLE source_check iifname @bridges ip daddr 127.0.0.0/8 drop
 
 # Before anybody's DNAT (dstnat, -100) turns the host's address into that of a service behind it, and after
 # conntrack (-200), which lets the answers to the host's own connections through.
@@ -71,7 +86,18 @@ add rule inet TABLE between iifname @bridges ct state invalid drop
 add rule inet TABLE between oifname @bridges ct status dnat accept
 add rule inet TABLE between oifname @bridges drop
 
+# A packet for a loopback address that comes from outside is nothing that a rule of ours should give a meaning to.
+add rule inet TABLE way_in ip daddr 127.0.0.0/8 accept
+add rule inet TABLE way_in fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
+add rule inet TABLE way_in fib daddr type local dnat ip to meta l4proto . th dport map @published
+add rule inet TABLE host_way_in fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
+add rule inet TABLE host_way_in fib daddr type local dnat ip to meta l4proto . th dport map @published
+
 add rule inet TABLE way_out iifname @bridges oifname != @bridges masquerade
+# The answer has to come back by here: from a neighbour it would go straight to the asker, from a loopback address it
+# would never leave the container.
+add rule inet TABLE way_out oifname @bridges ct status dnat oifname . ip saddr @sources masquerade
+add rule inet TABLE way_out oifname @bridges ct status dnat ip saddr 127.0.0.0/8 masquerade
 "#;
 
 /// A failed change of the nftables rules, or rules that could not be read.
@@ -141,6 +167,51 @@ pub(crate) fn remove_network(instance: &Instance, spec: &BridgeSpec) -> Result<(
     }
 }
 
+/// Leads ports of the host to a container's address.
+pub(crate) fn publish(
+    instance: &Instance,
+    address: Ipv4Addr,
+    ports: &[PublishedPort],
+) -> Result<(), FirewallError> {
+    let script = element_commands("add", &instance.table(), &port_elements(address, ports));
+    nft(&["-f", "-"], &script, &format!("publish ports of {address}"))?;
+    Ok(())
+}
+
+/// Takes published ports out; succeeds where they or the table are gone, or lead elsewhere.
+pub(crate) fn unpublish(
+    instance: &Instance,
+    address: Ipv4Addr,
+    ports: &[PublishedPort],
+) -> Result<(), FirewallError> {
+    let script = withdrawal_script(instance, address, ports);
+    match nft(&["-f", "-"], &script, &format!("withdraw ports of {address}")) {
+        // One that leads elsewhere keeps the others.
+        Err(e) if e.is_taken() && ports.len() > 1 => {
+            ports.iter().try_for_each(|port| unpublish(instance, address, &[*port]))
+        }
+        Err(ProgramError::NotFound { .. }) => Ok(()),
+        Err(e) if !e.is_absent() && !e.is_taken() => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The command that takes published ports out.
+pub(crate) fn withdrawal(
+    instance: &Instance,
+    address: Ipv4Addr,
+    ports: &[PublishedPort],
+) -> Result<Withdrawal, FirewallError> {
+    let input = withdrawal_script(instance, address, ports);
+    Ok(Withdrawal { program: program()?, args: ["-f", "-"].map(String::from).to_vec(), input })
+}
+
+/// Deleting an element that is not there fails, adding one that is does not.
+fn withdrawal_script(instance: &Instance, address: Ipv4Addr, ports: &[PublishedPort]) -> String {
+    let (table, elements) = (instance.table(), port_elements(address, ports));
+    element_commands("add", &table, &elements) + &element_commands("delete", &table, &elements)
+}
+
 /// Takes the elements out of all bridges but `keep`, the table itself where `keep` is empty, and returns how
 /// many elements that were; `None` where there was no table.
 pub(crate) fn retain_networks(
@@ -156,7 +227,8 @@ pub(crate) fn retain_networks(
         result => result?,
     };
     let listing = parse(&listing, &what)?;
-    let stale = stale_elements(&listing, keep);
+    let mut stale = stale_elements(&listing, keep);
+    stale.extend(stale_ports(&listing, keep));
     if keep.is_empty() {
         match nft(&["delete", "table", "inet", &table], "", &format!("delete {what}")) {
             Err(e) if !e.is_absent() => return Err(e.into()),
@@ -169,8 +241,11 @@ pub(crate) fn retain_networks(
 }
 
 fn nft(args: &[&str], script: &str, step: &str) -> Result<String, ProgramError> {
-    let nft = program::find("nft").ok_or(ProgramError::NotFound { program: "nft", package: "nftables" })?;
-    program::run(nft, args, script, step)
+    program::run(program()?, args, script, step)
+}
+
+fn program() -> Result<PathBuf, ProgramError> {
+    program::find("nft").ok_or(ProgramError::NotFound { program: "nft", package: "nftables" })
 }
 
 fn parse(listing: &str, what: &str) -> Result<Value, FirewallError> {
@@ -194,6 +269,20 @@ fn elements_of(spec: &BridgeSpec) -> Vec<(String, String)> {
     elements.into_iter().map(|(set, element)| (set.to_owned(), element)).collect()
 }
 
+/// Published ports as (map, element) pairs in nft's syntax.
+fn port_elements(address: Ipv4Addr, ports: &[PublishedPort]) -> Vec<(String, String)> {
+    let element = |port: &PublishedPort| {
+        let PublishedPort { protocol, host_ip, host_port, container_port } = port;
+        let target = format!("{address} . {container_port}");
+        if host_ip.is_unspecified() {
+            ("published".to_owned(), format!("{protocol} . {host_port} : {target}"))
+        } else {
+            ("published_at".to_owned(), format!("{host_ip} . {protocol} . {host_port} : {target}"))
+        }
+    };
+    ports.iter().map(element).collect()
+}
+
 fn element_commands(verb: &str, table: &str, elements: &[(String, String)]) -> String {
     elements
         .iter()
@@ -215,6 +304,35 @@ fn stale_elements(listing: &Value, keep: &HashSet<String>) -> Vec<(String, Strin
             if !keep.contains(bridge.trim_matches('"')) {
                 stale.push((name.to_owned(), parts.join(" . ")));
             }
+        }
+    }
+    stale
+}
+
+/// Reads the published ports that lead to no bridge in `keep` out of a listed table.
+fn stale_ports(listing: &Value, keep: &HashSet<String>) -> Vec<(String, String)> {
+    let sources = objects(listing, "set").filter(|set| set["name"] == "sources");
+    let kept: Vec<Ipv4Net> = sources
+        .flat_map(|set| set["elem"].as_array().into_iter().flatten())
+        .filter(|element| element["concat"][0].as_str().is_some_and(|bridge| keep.contains(bridge)))
+        .filter_map(|element| element_text(&element["concat"][1])?.parse().ok())
+        .collect();
+    let is_kept = |target: &Value| {
+        let address = target["concat"][0].as_str().and_then(|text| text.parse::<Ipv4Addr>().ok());
+        address.is_some_and(|address| kept.iter().any(|subnet| subnet.contains(&address)))
+    };
+    let mut stale = Vec::new();
+    for map in objects(listing, "map") {
+        let (Some(name), Some(elements)) = (map["name"].as_str(), map["elem"].as_array()) else { continue };
+        for pair in elements.iter().filter(|pair| !is_kept(&pair[1])) {
+            let text = |side: &Value| {
+                let parts = side["concat"].as_array().into_iter().flatten();
+                parts
+                    .map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned))
+                    .collect::<Vec<_>>()
+            };
+            let element = format!("{} : {}", text(&pair[0]).join(" . "), text(&pair[1]).join(" . "));
+            stale.push((name.to_owned(), element));
         }
     }
     stale
@@ -281,6 +399,23 @@ mod tests {
              delete element inet t sources { \"lt2\" . 172.19.0.0/16 }\n\
              delete element inet t sources { \"lt3\" . 10.0.0.1 }\n"
         );
+    }
+
+    #[test]
+    fn finds_published_ports_of_bridges_that_are_gone() {
+        let listing = json!({"nftables": [
+            {"set": {"name": "sources", "elem": [
+                {"concat": ["lt1", {"prefix": {"addr": "172.18.0.0", "len": 16}}]},
+                {"concat": ["lt2", {"prefix": {"addr": "172.19.0.0", "len": 16}}]},
+            ]}},
+            {"map": {"name": "published", "elem": [
+                [{"concat": ["tcp", 8080]}, {"concat": ["172.18.0.2", 80]}],
+                [{"concat": ["udp", 53]}, {"concat": ["172.19.0.2", 5353]}],
+            ]}},
+            {"map": {"name": "published_at"}},
+        ]});
+        let stale = stale_ports(&listing, &HashSet::from(["lt1".to_owned()]));
+        assert_eq!(stale, [("published".to_owned(), "udp . 53 : 172.19.0.2 . 5353".to_owned())]);
     }
 
     #[test]

@@ -17,6 +17,8 @@ mod forward_policy;
 mod name;
 mod netlink;
 mod netns;
+mod port_holder;
+mod ports;
 mod program;
 mod subnet;
 mod sweep;
@@ -34,6 +36,10 @@ pub use forward_policy::ForwardPolicyError;
 pub use ipnet::Ipv4Net;
 pub use name::{IfName, ParseIfNameError, ParseInstanceError};
 pub use netlink::NetlinkError;
+pub use port_holder::Holder;
+pub use ports::{
+    ParseProtocolError, PortMapping, Protocol, PublishedPort, Reservation, ReserveError, Withdrawal,
+};
 pub use program::ProgramError;
 pub use subnet::{DEFAULT_POOLS, FreeSubnetError, SubnetPool};
 pub use sweep::{SweepError, Swept};

@@ -56,6 +56,11 @@ impl ProgramError {
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if message.contains("No such file or directory"))
     }
+
+    /// Whether the program failed because an object that it was to make stands in another's place.
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(self, Self::Failed { message, .. } if message.contains("File exists"))
+    }
 }
 
 /// Finds a program on `PATH` and in the system's directories.

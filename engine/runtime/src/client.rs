@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use engine_types::ErrorKind;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Signal;
 
 use crate::error::SetupError;
 use crate::protocol::{self, Connection, ExecBody, Reply, Request};
@@ -132,7 +133,7 @@ impl Running {
 
     /// Sends a signal: to the first process, or to all processes of the exec. No answer is waited for.
     pub fn signal(&self, number: i32) -> io::Result<()> {
-        self.connection.send(&Request::Signal { number }, &[])
+        self.connection.send(&Request::Signal { number, last: asks_for_the_end(number) }, &[])
     }
 
     /// Sets the size of its terminal. No answer is waited for.
@@ -145,6 +146,22 @@ impl AsFd for Running {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }
+}
+
+/// Whether who sends a signal wants the program to end, rather than to read its configuration again or the like.
+fn asks_for_the_end(number: i32) -> bool {
+    let others = [
+        Signal::HUP,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::WINCH,
+        Signal::CONT,
+        Signal::STOP,
+        Signal::TSTP,
+        Signal::CHILD,
+        Signal::ALARM,
+    ];
+    Signal::from_named_raw(number).is_none_or(|signal| !others.contains(&signal))
 }
 
 /// A connection to the supervisor of a running container.
@@ -201,9 +218,14 @@ impl Client {
         }
     }
 
-    /// Sends a signal to the first process.
+    /// Sends a signal to the first process. After one that asks for its end the container is not restarted.
     pub fn signal(&self, number: i32) -> Result<(), ClientError> {
-        self.done(&Request::Signal { number }, &[])
+        self.done(&Request::Signal { number, last: asks_for_the_end(number) }, &[])
+    }
+
+    /// Sends the first process a signal that is to end the container, which is not restarted then.
+    pub fn stop(&self, number: i32) -> Result<(), ClientError> {
+        self.done(&Request::Signal { number, last: true }, &[])
     }
 
     /// Sets the size of the first process's terminal.

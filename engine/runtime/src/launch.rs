@@ -162,10 +162,16 @@ impl Starting {
         self.network.as_ref().map(AsFd::as_fd)
     }
 
-    /// Runs the program; returns once its execve has succeeded. The supervisor keeps a copy of `held` as long as the
-    /// container lives; others get it by [`crate::Client::held`].
-    pub fn proceed(self, held: Option<BorrowedFd<'_>>) -> Result<Running, LaunchError> {
-        match self.connection.send(&Request::Proceed, held.as_slice()) {
+    /// Runs the program; returns once its execve has succeeded. The supervisor keeps copies of both descriptors as long
+    /// as the container lives: of what keeps its network, which others get by [`crate::Client::held`], and of what keeps
+    /// its published ports.
+    pub fn proceed(
+        self,
+        network: Option<BorrowedFd<'_>>,
+        ports: Option<BorrowedFd<'_>>,
+    ) -> Result<Running, LaunchError> {
+        let descriptors: Vec<BorrowedFd<'_>> = network.into_iter().chain(ports).collect();
+        match self.connection.send(&Request::Proceed { network: network.is_some() }, &descriptors) {
             // The set-up has failed meanwhile: the supervisor has said why and is gone.
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
             result => result?,

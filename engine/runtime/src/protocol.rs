@@ -32,13 +32,18 @@ const DESCRIPTORS_MAX: usize = 4;
 pub(crate) enum Request {
     /// Make the container. Descriptors: the spec's memfd, then those of `io`. Only as the launcher's first message.
     Launch { io: LaunchIo },
-    /// The network stands: run the first process. A descriptor beside is held to the container's end: what keeps its
-    /// network. Only from the launcher.
-    Proceed,
-    /// Send a copy of the descriptor that `Proceed` came with.
+    /// The network stands: run the first process. The descriptors beside are held to the container's end; with
+    /// `network` the first of them is what keeps its network. Only from the launcher.
+    Proceed { network: bool },
+    /// Send a copy of the descriptor that keeps the network.
     Held,
-    /// Send a signal to the first process, or, after `Exec` on this connection, to all processes of that exec.
-    Signal { number: i32 },
+    /// Send a signal to the first process, or, after `Exec` on this connection, to all processes of that exec. After the
+    /// `last` one the container is not restarted.
+    Signal {
+        number: i32,
+        #[serde(default)]
+        last: bool,
+    },
     /// Run a process in the container. Descriptors: the memfd of an [`ExecBody`], then standard input, output and
     /// error; with a terminal, one stream socket that carries both ways.
     Exec,
@@ -186,9 +191,12 @@ mod tests {
     fn last_words_survive_a_close_with_unread_messages() {
         let (a, b) = Connection::pair().unwrap();
         b.send(&Request::Wait, &[]).unwrap();
-        a.send(&Request::Signal { number: 9 }, &[]).unwrap();
+        a.send(&Request::Signal { number: 9, last: true }, &[]).unwrap();
         drop(a);
-        assert!(matches!(b.receive::<Request>().unwrap(), Some((Request::Signal { number: 9 }, _))));
+        assert!(matches!(
+            b.receive::<Request>().unwrap(),
+            Some((Request::Signal { number: 9, last: true }, _))
+        ));
         assert!(b.receive::<Request>().unwrap().is_none());
     }
 
@@ -196,11 +204,11 @@ mod tests {
     fn carries_messages_and_descriptors() {
         let (a, b) = Connection::pair().unwrap();
         let body = write_body(&vec!["x".repeat(500_000)]).unwrap();
-        a.send(&Request::Signal { number: 15 }, &[]).unwrap();
+        a.send(&Request::Signal { number: 15, last: false }, &[]).unwrap();
         a.send(&Request::Exec, &[body.as_fd()]).unwrap();
         drop(a);
         let (first, fds) = b.receive::<Request>().unwrap().unwrap();
-        assert!(matches!(first, Request::Signal { number: 15 }) && fds.is_empty());
+        assert!(matches!(first, Request::Signal { number: 15, last: false }) && fds.is_empty());
         let (second, mut fds) = b.receive::<Request>().unwrap().unwrap();
         assert!(matches!(second, Request::Exec));
         let body: Vec<String> = read_body(fds.remove(0)).unwrap();

@@ -8,6 +8,7 @@ use engine_types::ContainerId;
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
+use crate::restart::RestartPolicy;
 
 /// A container, complete: the supervisor reads nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,8 +50,23 @@ pub struct Spec {
     pub dns: Option<DnsConfig>,
     /// Kill the container as soon as the process that launched it closes its connection or dies.
     pub tether: bool,
+    /// What happens when it ends.
+    pub restart: RestartPolicy,
     /// The name of the cgroup directory that all containers of this engine root share.
     pub cgroup_parent: String,
+    /// Run once the container has ended for good, before anybody is told: takes back what it had of the host's.
+    pub cleanup: Option<HostCommand>,
+}
+
+/// A program of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCommand {
+    /// Its path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its standard input.
+    pub input: String,
 }
 
 /// An overlay of read-only layers under one writable directory.

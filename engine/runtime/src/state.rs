@@ -31,6 +31,15 @@ pub struct State {
     pub exit_code: Option<i32>,
     /// Whether the kernel killed one of its processes for want of memory.
     pub oom_killed: bool,
+    /// How often it was restarted since it was started.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// Whether somebody wanted it to end, and to stay down.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Why it could not be restarted.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
 /// Where a container is in its life.
@@ -39,6 +48,8 @@ pub struct State {
 pub enum Status {
     /// The first process runs, provided that the supervisor does.
     Running,
+    /// It has ended, and the supervisor, provided that it lives, will start it again.
+    Restarting,
     /// It has ended.
     Exited,
 }
@@ -83,15 +94,15 @@ impl State {
             serde_json::to_vec(self).map_err(|source| StateError::Format { path: path.clone(), source })?;
         write_aside(state_dir, bytes)
             .and_then(|aside| fs::rename(aside, &path))
+            // Room for the next state, while there is some: a container that fills the disk must not be the one whose
+            // end is not recorded.
+            .and_then(|()| if self.status == Status::Exited { Ok(()) } else { reserve(state_dir) })
             .map_err(|source| StateError::Io { path, source })
     }
+}
 
-    /// Takes the room on the disk that the next [`State::store`] needs: a container that fills the disk must not be
-    /// the one whose end is not recorded.
-    pub(crate) fn reserve(state_dir: &Path) -> Result<(), StateError> {
-        let reserved = write_aside(state_dir, Vec::new());
-        reserved.map(drop).map_err(|source| StateError::Io { path: state_dir.join(ASIDE), source })
-    }
+fn reserve(state_dir: &Path) -> io::Result<()> {
+    write_aside(state_dir, Vec::new()).map(drop)
 }
 
 /// Writes over what is there, so that a file system which has given the room need not give it again. JSON ends where
@@ -101,6 +112,7 @@ fn write_aside(state_dir: &Path, mut bytes: Vec<u8>) -> io::Result<PathBuf> {
     bytes.resize(bytes.len().max(RESERVED), b' ');
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
     file.write_all(&bytes)?;
+    file.set_len(bytes.len() as u64)?;
     Ok(path)
 }
 
@@ -119,6 +131,9 @@ mod tests {
             finished_at: Some(Timestamp::UNIX_EPOCH),
             exit_code: Some(137),
             oom_killed: true,
+            restart_count: 2,
+            stopped: true,
+            error: None,
         };
         state.store(dir.path()).unwrap();
         assert_eq!(State::load(dir.path()).unwrap(), Some(state));
@@ -128,7 +143,7 @@ mod tests {
     fn what_was_reserved_is_what_is_written() {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
-        State::reserve(dir.path()).unwrap();
+        reserve(dir.path()).unwrap();
         let reserved = fs::metadata(dir.path().join(ASIDE)).unwrap();
         let state = State {
             status: Status::Running,
@@ -137,6 +152,9 @@ mod tests {
             finished_at: None,
             exit_code: None,
             oom_killed: false,
+            restart_count: 0,
+            stopped: false,
+            error: None,
         };
         state.store(dir.path()).unwrap();
         let stored = fs::metadata(dir.path().join(FILE)).unwrap();

@@ -177,6 +177,7 @@ pub(super) fn endpoint(spec: &BridgeSpec, number: u8) -> EndpointSpec {
         network: spec.id,
         bridge: spec.name.clone(),
         isolated: !spec.icc,
+        hairpin: true,
         host_ifname: IfName::endpoint(&ContainerId::from_random([number; 32]), &spec.id),
         container_ifname: IfName::eth0(),
         mac: None,

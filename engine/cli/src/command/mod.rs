@@ -6,6 +6,7 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod load;
 pub(crate) mod logs;
+pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod rm;

@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use engine::image::PullOptions;
-use engine::runtime::StdStreams;
+use engine::runtime::{RestartPolicy, StdStreams};
 use engine::{ContainerConfig, Engine, Mount, MountKind, NetworkMode, Program};
 use engine_types::{ErrorKind, ImageId, Reference};
 
@@ -46,6 +47,18 @@ pub(crate) struct Args {
     /// none, host, or a network's name.
     #[arg(long, visible_alias = "net", default_value = "bridge")]
     network: String,
+    /// Publish a port on the host ([[address:][port or range]:]port[/protocol]).
+    #[arg(short, long)]
+    publish: Vec<String>,
+    /// Publish all exposed ports on ports that are free.
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Name a port, or a range, that the container serves.
+    #[arg(long)]
+    expose: Vec<String>,
+    /// What happens when it ends: no, always, unless-stopped or on-failure[:times].
+    #[arg(long, default_value = "no")]
+    restart: String,
     /// Instead of the image's entry point.
     #[arg(long)]
     entrypoint: Option<String>,
@@ -57,7 +70,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(engine: &Engine, args: Args) -> anyhow::Result<ExitCode> {
-    let config = config(engine, &args).await?;
+    let restart: RestartPolicy = args.restart.parse().map_err(engine::Error::from)?;
+    if args.rm && restart != RestartPolicy::No {
+        return Err(engine::Error::RestartAndRemove.into());
+    }
+    let config = ContainerConfig { restart, ..config(engine, &args).await? };
     let id = engine.create_container(config).await?.to_string();
     let (streams, attached) = if args.detach {
         (StdStreams::Supervised, None)
@@ -108,6 +125,16 @@ async fn config(engine: &Engine, args: &Args) -> anyhow::Result<ContainerConfig>
     let command = (!args.command.is_empty()).then(|| args.command.clone());
     let entrypoint = args.entrypoint.clone().map(|program| vec![program]);
     let mounts = args.volume.iter().map(|v| volume(v)).collect::<anyhow::Result<_>>()?;
+    let (mut ports, mut exposed) = (Vec::new(), BTreeSet::new());
+    for text in &args.publish {
+        ports.extend(engine::parse_published(text).map_err(engine::Error::from)?);
+    }
+    for text in &args.expose {
+        exposed.extend(engine::parse_exposed(text).map_err(engine::Error::from)?);
+    }
+    if network == NetworkMode::Host && (args.publish_all || !ports.is_empty()) {
+        eprintln!("WARNING: Published ports are discarded when using host network mode");
+    }
     Ok(ContainerConfig {
         name: args.name.clone(),
         program: Program::Command { entrypoint, command },
@@ -119,6 +146,9 @@ async fn config(engine: &Engine, args: &Args) -> anyhow::Result<ContainerConfig>
         init: args.init,
         mounts,
         network,
+        ports,
+        exposed,
+        publish_all: args.publish_all,
         ..ContainerConfig::new(image(engine, &args.image).await?)
     })
 }

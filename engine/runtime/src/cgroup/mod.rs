@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use engine_types::Paths;
 
+use crate::capabilities::Capabilities;
 use crate::error::{Context, SetupError, Step};
 use crate::spec::{Resources, Security};
 
@@ -189,6 +190,16 @@ impl Cgroup {
     /// Whether the kernel refuses what is not on the device list.
     pub(crate) fn limits_devices(&self) -> bool {
         self.limits_devices
+    }
+
+    /// What a process in here may do: where nothing keeps it to the device list, it makes no nodes, or it would have the
+    /// host's disks.
+    pub(crate) fn capabilities(&self, security: &Security) -> Capabilities {
+        if self.limits_devices || security.all_devices {
+            security.capabilities
+        } else {
+            security.capabilities.without(Capabilities::named("MKNOD"))
+        }
     }
 
     /// The directory to clone the first process into; v2 only.

@@ -26,7 +26,7 @@ use crate::cgroup::{Cgroup, Entry};
 use crate::error::{Context, SetupError, Step};
 use crate::protocol::Connection;
 use crate::seccomp::Filters;
-use crate::spec::{Namespace, Process, Spec};
+use crate::spec::{Namespace, Process, Security, Spec};
 
 use process::Launch;
 pub use user::{User, resolve_in as resolve_user};
@@ -53,6 +53,8 @@ pub(crate) type Streams = Option<[OwnedFd; 3]>;
 /// What the first process is made of.
 pub(crate) struct ContainerChild<'a> {
     pub(crate) spec: &'a Spec,
+    /// The network namespace of its earlier lives.
+    pub(crate) network: Option<&'a OwnedFd>,
     pub(crate) cgroup: &'a Cgroup,
     pub(crate) entry: Entry,
     pub(crate) filters: &'a Filters,
@@ -99,12 +101,17 @@ fn report(supervisor: std::io::Result<Connection>, error: SetupError) -> i32 {
 }
 
 fn run_container(child: ContainerChild<'_>) -> Result<Infallible, SetupError> {
-    let ContainerChild { spec, cgroup, entry, filters, streams, supervisor } = child;
+    let ContainerChild { spec, network, cgroup, entry, filters, streams, supervisor } = child;
     shield()?;
     // The exact permission bits of device nodes and mount points are asked for.
     rustix::process::umask(Mode::empty());
     entry.enter().step(Step::Cgroup)?;
     engine_sys::process::unshare_cgroup_namespace().step(Step::CgroupNamespace)?;
+    if let Some(network) = network {
+        // Before /sys is mounted, which shows the namespace of whoever mounts it.
+        rustix::thread::move_into_thread_name_spaces(network.as_fd(), ThreadNameSpaceType::NETWORK)
+            .step(Step::JoinNamespaces)?;
+    }
     set_names(spec)?;
     mounts::enter_root(spec, cgroup)?;
     if let Some(adjustment) = spec.resources.oom_score_adj {
@@ -117,8 +124,8 @@ fn run_container(child: ContainerChild<'_>) -> Result<Infallible, SetupError> {
         None => open_terminal(&supervisor, true)?,
     };
     wait_for_go(&supervisor)?;
-    let launch =
-        Launch { process: &spec.process, security: &spec.security, resources: &spec.resources, filters };
+    let security = Security { capabilities: cgroup.capabilities(&spec.security), ..spec.security.clone() };
+    let launch = Launch { process: &spec.process, security: &security, resources: &spec.resources, filters };
     if spec.init {
         return init::run(&launch, streams, terminal, supervisor);
     }

@@ -29,30 +29,44 @@ pub(super) struct Made {
 pub(super) struct Started {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
+    /// Its network namespace, if it was made with the process.
+    pub(super) network: Option<OwnedFd>,
     /// The terminal's controlling side, where there is one.
     pub(super) terminal: Option<OwnedFd>,
     /// Answers its DNS queries.
     pub(super) resolver: Option<Resolver>,
     /// What the launcher wants kept: the container's network goes with the last that holds it.
     pub(super) held: Option<OwnedFd>,
+    /// What else it wants kept: the container's published ports are nobody else's as long as this lives.
+    pub(super) kept: Vec<OwnedFd>,
 }
 
-/// Clones the first process, which sets itself up meanwhile.
+/// Clones the first process, which sets itself up meanwhile. It joins `network`, where there is one already.
 pub(super) fn make(
     spec: &Spec,
     cgroup: &Cgroup,
     filters: &Filters,
     streams: Streams,
+    network: Option<&OwnedFd>,
 ) -> Result<Made, SetupError> {
     let (connection, theirs) = Connection::pair().step(Step::Control)?;
     let entry = cgroup.entry(None)?;
-    let child = engine_sys::process::spawn(namespaces(spec), cgroup.clone_target(), || {
-        setup::container_main(ContainerChild { spec, cgroup, entry, filters, streams, supervisor: theirs })
-    })
-    .step(Step::Clone)?;
+    let child =
+        engine_sys::process::spawn(namespaces(spec, network.is_some()), cgroup.clone_target(), || {
+            setup::container_main(ContainerChild {
+                spec,
+                network,
+                cgroup,
+                entry,
+                filters,
+                streams,
+                supervisor: theirs,
+            })
+        })
+        .step(Step::Clone)?;
     let pid = child.pid;
     let mut made = Made { child: Some(child), connection, network: None, terminal: None };
-    if spec.namespaces.network == Namespace::Private {
+    if spec.namespaces.network == Namespace::Private && network.is_none() {
         let path = format!("/proc/{pid}/ns/net");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&path, flags, Mode::empty()).step_at(Step::Control, &path);
@@ -65,10 +79,13 @@ pub(super) fn make(
 pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Result<Started, SetupError> {
     let network = made.network.as_ref().map(AsFd::as_fd);
     launcher.send(&Reply::NetworkReady, network.as_slice()).step(Step::Control)?;
-    let held = loop {
+    let (held, kept) = loop {
         match next(&made.connection, launcher)? {
             Event::Launcher => match launcher.receive::<Request>().step(Step::Control)? {
-                Some((Request::Proceed, descriptors)) => break descriptors.into_iter().next(),
+                Some((Request::Proceed { network }, mut descriptors)) => {
+                    let held = (network && !descriptors.is_empty()).then(|| descriptors.remove(0));
+                    break (held, descriptors);
+                }
                 _ => return Err(SetupError::Vanished),
             },
             Event::Child => made.hear()?.then_some(()).ok_or(SetupError::Vanished)?,
@@ -86,10 +103,26 @@ pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Resul
     made.unless_failed(told)?;
     while let Event::Child = next(&made.connection, launcher)? {
         if !made.hear()? {
-            return made.into_started(spec, resolver, held);
+            return Ok(Started { held, kept, ..made.into_started(spec, resolver)? });
         }
     }
     Err(SetupError::Vanished) // the launcher is gone
+}
+
+/// Has the next child born in this process's own PID namespace again: in that of a container that has ended, no process
+/// can be made, and from it no other namespace.
+pub(super) fn leave_pid_namespace() -> std::io::Result<()> {
+    let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let pid_namespace = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
+    Ok(rustix::thread::move_into_thread_name_spaces(own.as_fd(), pid_namespace)?)
+}
+
+/// Lets the program run once more: its network stands.
+pub(super) fn resume(mut made: Made, spec: &Spec) -> Result<Started, SetupError> {
+    let told = made.connection.send(&ToChild::Go, &[]).step(Step::Control);
+    made.unless_failed(told)?;
+    while made.hear()? {}
+    made.into_started(spec, None)
 }
 
 enum Event {
@@ -129,12 +162,7 @@ impl Made {
         }
     }
 
-    fn into_started(
-        mut self,
-        spec: &Spec,
-        resolver: Option<Resolver>,
-        held: Option<OwnedFd>,
-    ) -> Result<Started, SetupError> {
+    fn into_started(mut self, spec: &Spec, resolver: Option<Resolver>) -> Result<Started, SetupError> {
         let child = self.child.take().ok_or(SetupError::Vanished)?;
         if spec.namespaces.pid == Namespace::Private {
             // Children of this process are born in the container from now on: that is how exec gets there.
@@ -145,7 +173,10 @@ impl Made {
                 Err(e) => return Err(e).step(Step::JoinNamespaces),
             }
         }
-        Ok(Started { pid: child.pid, pidfd: child.pidfd, terminal: self.terminal.take(), resolver, held })
+        let terminal = self.terminal.take();
+        let network = self.network.take();
+        let (held, kept) = (None, Vec::new());
+        Ok(Started { pid: child.pid, pidfd: child.pidfd, network, terminal, resolver, held, kept })
     }
 }
 
@@ -159,7 +190,7 @@ impl Drop for Made {
     }
 }
 
-fn namespaces(spec: &Spec) -> Namespaces {
+fn namespaces(spec: &Spec, joins_network: bool) -> Namespaces {
     let mut set = Namespaces::MOUNT;
     for (mode, namespace) in [
         (spec.namespaces.network, Namespaces::NET),
@@ -167,7 +198,7 @@ fn namespaces(spec: &Spec) -> Namespaces {
         (spec.namespaces.ipc, Namespaces::IPC),
         (spec.namespaces.uts, Namespaces::UTS),
     ] {
-        if mode == Namespace::Private {
+        if mode == Namespace::Private && !(joins_network && namespace == Namespaces::NET) {
             set = set.with(namespace);
         }
     }

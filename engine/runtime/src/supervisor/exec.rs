@@ -67,8 +67,12 @@ impl Exec {
         let group = target.cgroup.exec_group(number)?;
         let entry = target.cgroup.entry(group.as_ref())?;
         let (starting, theirs) = Connection::pair().step(Step::Control)?;
-        let security =
-            if body.privileged { privileged(&target.spec.security) } else { target.spec.security.clone() };
+        let own = &target.spec.security;
+        let security = if body.privileged {
+            privileged(own)
+        } else {
+            Security { capabilities: target.cgroup.capabilities(own), ..own.clone() }
+        };
         let unconfined = Filters::default();
         let filters = if body.privileged { &unconfined } else { target.filters };
         let into = group.as_ref().and_then(ExecGroup::clone_target);

@@ -5,7 +5,9 @@
 //! has PDEATHSIG set and everything else is in that one's PID namespace.
 
 mod child;
+mod cleanup;
 mod exec;
+mod lives;
 mod relay;
 mod resolver;
 mod serve;
@@ -22,19 +24,21 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::capabilities::Capabilities;
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::client::{LOCK_FILE, SOCKET_FILE};
 use crate::error::{Context, SetupError, Step};
 use crate::log::Writer;
 use crate::protocol::{self, Connection, LaunchIo, Reply, Request};
+use crate::restart::RestartPolicy;
 use crate::seccomp::Filters;
 use crate::setup::Streams;
 use crate::spec::{LogConfig, Spec};
 use crate::state::{State, Status};
 
+use child::{Made, Started};
+use cleanup::Cleanup;
 use relay::Relay;
-use serve::Server;
+use serve::{Life, Server};
 
 /// The most connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -60,8 +64,8 @@ fn run() -> io::Result<()> {
     if descriptors.is_empty() {
         return Ok(());
     }
-    let mut spec: Spec = protocol::read_body(descriptors.remove(0))?;
-    match supervise(&mut spec, io, descriptors, &launcher) {
+    let spec: Spec = protocol::read_body(descriptors.remove(0))?;
+    match supervise(&spec, io, descriptors, &launcher) {
         Ok(()) => Ok(()),
         Err(error) => launcher.send(&Reply::Failed(error), &[]),
     }
@@ -69,7 +73,7 @@ fn run() -> io::Result<()> {
 
 /// Makes the container and looks after it to its end. An error is one of the set-up; everything is undone then.
 fn supervise(
-    spec: &mut Spec,
+    spec: &Spec,
     io: LaunchIo,
     passed: Vec<OwnedFd>,
     launcher: &Connection,
@@ -78,51 +82,65 @@ fn supervise(
         // The layers would have to be mounted with shifted ids as well.
         return Err(SetupError::Invalid("a private user namespace is not supported".to_owned()));
     }
+    if spec.restart != RestartPolicy::No && (spec.tether || io == LaunchIo::Direct) {
+        let what = "a container that depends on its launcher cannot be restarted without it";
+        return Err(SetupError::Invalid(what.to_owned()));
+    }
     let _lock = take_lock(spec)?;
+    let cleanup = Cleanup::new(spec.cleanup.as_ref());
     let listener = listen(spec)?;
     let hierarchies = Hierarchies::detect(&Paths::host("", "")).step(Step::Cgroup)?;
+    let host = Host { hierarchies, filters: Filters::compile(&spec.security)? };
     let mut warnings = Vec::new();
+    let start = |made| child::start(made, launcher, spec);
+    let life = begin(spec, &host, (io, passed), &mut warnings, start, None)?;
+    let pid = life.started.pid;
+    let running = State {
+        status: Status::Running,
+        pid: Some(pid),
+        started_at: Some(Timestamp::now()),
+        finished_at: None,
+        exit_code: None,
+        oom_killed: false,
+        restart_count: 0,
+        stopped: false,
+        error: None,
+    };
+    running.store(&spec.state_dir)?;
+    launcher.send(&Reply::Started { pid, warnings }, &[]).step(Step::Control)?;
+    let launcher = launcher.as_fd().try_clone_to_owned().map(Connection::new).step(Step::Control)?;
+    Server::new(spec, host, listener, cleanup, life, launcher, running).run()
+}
+
+/// What every life of the container needs of the host.
+struct Host {
+    hierarchies: Hierarchies,
+    filters: Filters,
+}
+
+/// Makes the first process, in `network` if it has one already, and has `start` run its program.
+fn begin(
+    spec: &Spec,
+    host: &Host,
+    (io, passed): (LaunchIo, Vec<OwnedFd>),
+    warnings: &mut Vec<String>,
+    start: impl FnOnce(Made) -> Result<Started, SetupError>,
+    network: Option<&OwnedFd>,
+) -> Result<Life, SetupError> {
     let id = spec.id.to_string();
-    let cgroup = Cgroup::create(
-        &hierarchies,
-        &spec.cgroup_parent,
-        &id,
-        &spec.resources,
-        &spec.security,
-        &mut warnings,
-    )?;
-    if !cgroup.limits_devices() && !spec.security.all_devices {
-        // Who could make a node would have the host's disks.
-        let mknod = Capabilities::named("MKNOD");
-        spec.security.capabilities = spec.security.capabilities.without(mknod);
-    }
-    let spec = &*spec;
-    let filters = Filters::compile(&spec.security)?;
-    let (streams, relay) = connect(spec, io, passed)?;
-    let made = child::make(spec, &cgroup, &filters, streams)?;
-    let mut started = child::start(made, launcher, spec)?;
-    let relay = match (relay, started.terminal.take()) {
+    let (resources, security) = (&spec.resources, &spec.security);
+    let cgroup = Cgroup::create(&host.hierarchies, &spec.cgroup_parent, &id, resources, security, warnings)?;
+    let (streams, wiring) = connect(spec, io, passed)?;
+    let made = child::make(spec, &cgroup, &host.filters, streams, network)?;
+    let mut started = start(made)?;
+    let relay = match (wiring, started.terminal.take()) {
         (Wiring::Relay(relay), _) => Some(relay),
         (Wiring::Terminal { log, client }, Some(controller)) => {
             Some(terminal_relay(controller, log, client)?)
         }
         _ => None,
     };
-    let started_at = Timestamp::now();
-    let running = State {
-        status: Status::Running,
-        pid: Some(started.pid),
-        started_at: Some(started_at),
-        finished_at: None,
-        exit_code: None,
-        oom_killed: false,
-    };
-    running.store(&spec.state_dir)?;
-    State::reserve(&spec.state_dir)?;
-    launcher.send(&Reply::Started { pid: started.pid, warnings }, &[]).step(Step::Control)?;
-    let launcher = launcher.as_fd().try_clone_to_owned().map(Connection::new).step(Step::Control)?;
-    let server = Server::new(spec, cgroup, filters, listener, started, relay, launcher);
-    server.run(&running)
+    Ok(Life { cgroup, started, relay })
 }
 
 /// Held as long as the supervisor lives, which is how others learn that it does: by taking it for a moment, which is
@@ -256,8 +274,12 @@ mod tests {
             finished_at: None,
             exit_code: None,
             oom_killed: false,
+            restart_count: 3,
+            stopped: false,
+            error: None,
         };
         let ended = exited(&running, 137, true);
         assert_eq!((ended.pid, ended.exit_code, ended.started_at), (None, Some(137), running.started_at));
+        assert_eq!(ended.restart_count, 3);
     }
 }

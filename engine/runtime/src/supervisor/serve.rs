@@ -8,16 +8,17 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
 use super::child::Started;
+use super::cleanup::Cleanup;
 use super::exec::{Exec, Progress, Target};
 use super::relay::{self, Relay};
 use super::resolver::{self, Resolver};
-use super::{exit_reply, exited, reap};
+use super::{Host, exit_reply, reap};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, SetupError, Step};
 use crate::protocol::{self, Connection, Reply, Request};
-use crate::seccomp::Filters;
+use crate::restart::{RestartPolicy, Restarts};
 use crate::spec::Spec;
-use crate::state::State;
+use crate::state::{State, StateError};
 
 /// The most clients at once; further ones wait in the socket's backlog.
 const CLIENTS_MAX: usize = 256;
@@ -27,24 +28,47 @@ const NAMESPACE_END: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 const LAUNCHER: u64 = 0;
 
 pub(super) struct Server<'a> {
-    spec: &'a Spec,
-    cgroup: Cgroup,
-    filters: Filters,
-    listener: OwnedFd,
-    init: OwnedFd,
-    relay: Option<Relay>,
+    pub(super) spec: &'a Spec,
+    pub(super) host: Host,
+    pub(super) listener: Option<OwnedFd>,
+    pub(super) cleanup: Option<Cleanup<'a>>,
+    /// The first process's, while it lives.
+    pub(super) cgroup: Option<Cgroup>,
+    /// The first process; none while it waits to be restarted.
+    pub(super) init: Option<OwnedFd>,
+    /// When it was started.
+    pub(super) born: Instant,
+    pub(super) relay: Option<Relay>,
     resolver: Option<Resolver>,
+    /// The network namespace of all its lives, if there may be several.
+    pub(super) network: Option<OwnedFd>,
     held: Option<OwnedFd>,
-    clients: BTreeMap<u64, Client>,
-    execs: BTreeMap<u64, Exec>,
+    pub(super) kept: Vec<OwnedFd>,
+    pub(super) restarts: Restarts,
+    /// When it is to be restarted.
+    pub(super) due: Option<Instant>,
+    /// Somebody wants it to end for good.
+    pub(super) stopped: bool,
+    pub(super) state: State,
+    /// Whether the state could be written.
+    pub(super) stored: Result<(), StateError>,
+    pub(super) clients: BTreeMap<u64, Client>,
+    pub(super) execs: BTreeMap<u64, Exec>,
     /// The last number given to a client or an exec.
     last: u64,
 }
 
-struct Client {
-    connection: Connection,
+/// What a first process that runs has.
+pub(super) struct Life {
+    pub(super) cgroup: Cgroup,
+    pub(super) started: Started,
+    pub(super) relay: Option<Relay>,
+}
+
+pub(super) struct Client {
+    pub(super) connection: Connection,
     /// Wants to know of the first process's end.
-    waits: bool,
+    pub(super) waits: bool,
     /// The exec that it started.
     exec: Option<u64>,
 }
@@ -64,63 +88,97 @@ enum Token {
 impl<'a> Server<'a> {
     pub(super) fn new(
         spec: &'a Spec,
-        cgroup: Cgroup,
-        filters: Filters,
+        host: Host,
         listener: OwnedFd,
-        started: Started,
-        relay: Option<Relay>,
+        cleanup: Cleanup<'a>,
+        mut life: Life,
         launcher: Connection,
+        running: State,
     ) -> Self {
         let launcher = Client { connection: launcher, waits: true, exec: None };
-        let clients = BTreeMap::from([(LAUNCHER, launcher)]);
-        Self {
+        let started = &mut life.started;
+        let (resolver, held, kept) =
+            (started.resolver.take(), started.held.take(), std::mem::take(&mut started.kept));
+        let network = started.network.take().filter(|_| spec.restart != RestartPolicy::No);
+        let mut server = Self {
             spec,
-            cgroup,
-            filters,
-            listener,
-            init: started.pidfd,
-            relay,
-            resolver: started.resolver,
-            held: started.held,
-            clients,
+            host,
+            listener: Some(listener),
+            cleanup: Some(cleanup),
+            cgroup: None,
+            init: None,
+            born: Instant::now(),
+            relay: None,
+            resolver,
+            network,
+            held,
+            kept,
+            restarts: Restarts::new(spec.restart),
+            due: None,
+            stopped: false,
+            state: running,
+            stored: Ok(()),
+            clients: BTreeMap::from([(LAUNCHER, launcher)]),
             execs: BTreeMap::new(),
             last: LAUNCHER,
-        }
+        };
+        server.live(life);
+        server
     }
 
-    /// Serves until the first process has ended, then tells everyone and cleans up.
-    pub(super) fn run(mut self, running: &State) -> Result<(), SetupError> {
-        loop {
+    /// Takes over a first process that has just been started.
+    pub(super) fn live(&mut self, life: Life) {
+        self.born = Instant::now();
+        self.cgroup = Some(life.cgroup);
+        self.init = Some(life.started.pidfd);
+        self.relay = life.relay;
+    }
+
+    /// Serves until the first process has ended for good, then tells everyone and cleans up.
+    pub(super) fn run(mut self) -> Result<(), SetupError> {
+        while self.init.is_some() || self.due.is_some() {
             let ready = self.wait()?;
             if let Some(resolver) = &mut self.resolver {
                 resolver.expire(Instant::now());
             }
-            for token in ready {
-                match token {
-                    Token::Init => return self.finish(running),
-                    Token::Listener => self.accept(),
-                    Token::Client(number) => self.hear(number),
-                    Token::Relay(ready) => {
-                        if let Some(relay) = &mut self.relay {
-                            relay.handle(ready);
-                        }
+            self.handle(ready)?;
+            if self.due.is_some() && self.stopped {
+                self.stay_down();
+            }
+            if self.due.is_some_and(|due| due <= Instant::now()) {
+                // The state says why it failed.
+                let _ = self.revive();
+            }
+        }
+        self.close()
+    }
+
+    fn handle(&mut self, ready: Vec<Token>) -> Result<(), SetupError> {
+        for token in ready {
+            match token {
+                Token::Init => self.end_life()?,
+                Token::Listener => self.accept(),
+                Token::Client(number) => self.hear(number),
+                Token::Relay(ready) => {
+                    if let Some(relay) = &mut self.relay {
+                        relay.handle(ready);
                     }
-                    Token::Resolver(ready) => {
-                        if let Some(resolver) = &mut self.resolver {
-                            resolver.handle(ready);
-                        }
+                }
+                Token::Resolver(ready) => {
+                    if let Some(resolver) = &mut self.resolver {
+                        resolver.handle(ready);
                     }
-                    Token::ExecStarting(number) => self.exec_progress(number),
-                    Token::ExecEnded(number) => self.exec_ended(number),
-                    Token::ExecRelay(number, ready) => {
-                        if let Some(relay) = self.execs.get_mut(&number).and_then(|exec| exec.relay.as_mut())
-                        {
-                            relay.handle(ready);
-                        }
+                }
+                Token::ExecStarting(number) => self.exec_progress(number),
+                Token::ExecEnded(number) => self.exec_ended(number),
+                Token::ExecRelay(number, ready) => {
+                    if let Some(relay) = self.execs.get_mut(&number).and_then(|exec| exec.relay.as_mut()) {
+                        relay.handle(ready);
                     }
                 }
             }
         }
+        Ok(())
     }
 
     /// Blocks until something is ready.
@@ -128,7 +186,7 @@ impl<'a> Server<'a> {
         let interests = self.interests();
         let mut poll: Vec<PollFd<'_>> =
             interests.iter().map(|(fd, flags, _)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        let deadline = self.resolver.as_ref().and_then(Resolver::deadline);
+        let deadline = self.resolver.as_ref().and_then(Resolver::deadline).into_iter().chain(self.due).min();
         let limit = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let limit =
             limit.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
@@ -138,10 +196,10 @@ impl<'a> Server<'a> {
     }
 
     fn interests(&self) -> Vec<(BorrowedFd<'_>, PollFlags, Token)> {
-        let mut out = vec![(self.init.as_fd(), PollFlags::IN, Token::Init)];
-        if self.clients.len() < CLIENTS_MAX {
-            out.push((self.listener.as_fd(), PollFlags::IN, Token::Listener));
-        }
+        let mut out = Vec::new();
+        out.extend(self.init.iter().map(|init| (init.as_fd(), PollFlags::IN, Token::Init)));
+        let listener = self.listener.iter().filter(|_| self.clients.len() < CLIENTS_MAX);
+        out.extend(listener.map(|listener| (listener.as_fd(), PollFlags::IN, Token::Listener)));
         out.extend(
             self.clients.iter().map(|(&n, c)| (c.connection.as_fd(), PollFlags::IN, Token::Client(n))),
         );
@@ -161,7 +219,8 @@ impl<'a> Server<'a> {
     }
 
     fn accept(&mut self) {
-        let accepted = rustix::net::accept_with(&self.listener, rustix::net::SocketFlags::CLOEXEC);
+        let Some(listener) = &self.listener else { return };
+        let accepted = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC);
         // A client that gave up in between is no error.
         if let Ok(socket) = accepted {
             let client = Client { connection: Connection::new(socket), waits: false, exec: None };
@@ -182,6 +241,7 @@ impl<'a> Server<'a> {
             Ok(None) | Err(_) => {
                 self.clients.remove(&number);
                 if number == LAUNCHER && self.spec.tether {
+                    self.stopped = true;
                     let _ = self.signal_init(Signal::KILL.as_raw()); // the poll loop sees the end either way
                 }
             }
@@ -194,10 +254,17 @@ impl<'a> Server<'a> {
         // The first process's launcher and an exec's owner read nothing but the end.
         let quiet = exec.is_some() || number == LAUNCHER;
         let result = match request {
-            Request::Signal { number: signal } => match exec {
+            Request::Signal { number: signal, last } => match exec {
                 // An exec that has ended needs no signal.
                 Some(exec) => self.execs.get(&exec).map_or(Ok(()), |exec| exec.signal(signal)),
-                None => self.signal_init(signal),
+                None => {
+                    self.stopped |= last;
+                    // Between two lives there is nobody to signal: it stays down, or there is nothing to do.
+                    if self.init.is_none() && !last {
+                        return (!quiet).then_some(Reply::NotRunning);
+                    }
+                    self.signal_init(signal)
+                }
             },
             Request::Resize { rows, columns } => {
                 let relay = match exec {
@@ -208,6 +275,9 @@ impl<'a> Server<'a> {
             }
             Request::Attach { output, input } => match (&mut self.relay, descriptors.pop()) {
                 (Some(relay), Some(socket)) => relay.attach(socket, output, input),
+                (None, _) if self.due.is_some() => {
+                    return Some(refused("the container is restarting, wait until it is running"));
+                }
                 _ => return Some(refused("its standard streams were given to whoever started it")),
             },
             Request::Wait => {
@@ -222,7 +292,7 @@ impl<'a> Server<'a> {
                 return None;
             }
             Request::Exec if !quiet => return self.exec(number, descriptors),
-            Request::Exec | Request::Held | Request::Launch { .. } | Request::Proceed => {
+            Request::Exec | Request::Held | Request::Launch { .. } | Request::Proceed { .. } => {
                 return Some(refused("this connection is for something else"));
             }
         };
@@ -240,8 +310,8 @@ impl<'a> Server<'a> {
             Ok(body) => body,
             Err(e) => return Some(refused(&e.to_string())),
         };
-        let target =
-            Target { spec: self.spec, cgroup: &self.cgroup, filters: &self.filters, init: &self.init };
+        let (Some(init), Some(cgroup)) = (&self.init, &self.cgroup) else { return Some(Reply::NotRunning) };
+        let target = Target { spec: self.spec, cgroup, filters: &self.host.filters, init };
         match Exec::spawn(&target, number, number, &body, descriptors) {
             Ok(exec) => {
                 self.execs.insert(number, exec);
@@ -263,7 +333,8 @@ impl<'a> Server<'a> {
             SetupError::Step { step: Step::Fork, errno: NOMEM, .. } => NAMESPACE_END,
             _ => Timespec::default(),
         };
-        let mut poll = [PollFd::new(&self.init, PollFlags::IN)];
+        let Some(init) = &self.init else { return Reply::NotRunning };
+        let mut poll = [PollFd::new(init, PollFlags::IN)];
         match rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&limit))) {
             Ok(1) => Reply::NotRunning,
             _ => Reply::Failed(error),
@@ -291,48 +362,30 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn exec_ended(&mut self, number: u64) {
+    pub(super) fn exec_ended(&mut self, number: u64) {
         let Some(exec) = self.execs.remove(&number) else { return };
         let code = reap(&exec.pidfd).unwrap_or(255);
         if let Some(relay) = exec.relay {
             relay.finish();
         }
-        let oom_killed = self.cgroup.oom_kills() > exec.oom_kills_before;
+        let oom_killed = self.oom_kills() > exec.oom_kills_before;
         self.reply(exec.client, &exit_reply(code, oom_killed));
+    }
+
+    pub(super) fn oom_kills(&self) -> u64 {
+        self.cgroup.as_ref().map_or(0, Cgroup::oom_kills)
     }
 
     fn signal_init(&self, number: i32) -> std::io::Result<()> {
         let signal = Signal::from_named_raw(number).ok_or(std::io::ErrorKind::InvalidInput)?;
-        Ok(rustix::process::pidfd_send_signal(&self.init, signal)?)
+        let Some(init) = &self.init else { return Ok(()) };
+        Ok(rustix::process::pidfd_send_signal(init, signal)?)
     }
 
     fn reply(&mut self, number: u64, reply: &Reply) {
         if self.clients.get(&number).is_some_and(|client| client.connection.send(reply, &[]).is_err()) {
             self.clients.remove(&number);
         }
-    }
-
-    /// The first process has ended: the kernel has killed what was in its PID namespace, the cgroup has the rest.
-    fn finish(mut self, running: &State) -> Result<(), SetupError> {
-        let code = reap(&self.init).step(Step::Control)?;
-        let oom_killed = self.cgroup.oom_kills() > 0;
-        // Without a PID namespace of its own the container may have left processes; what cannot be killed now is
-        // swept when the engine is opened next.
-        let _ = self.cgroup.kill();
-        for number in self.execs.keys().copied().collect::<Vec<_>>() {
-            self.exec_ended(number);
-        }
-        if let Some(relay) = self.relay.take() {
-            relay.finish();
-        }
-        let stored = exited(running, code, oom_killed).store(&self.spec.state_dir);
-        let Self { cgroup, clients, listener, .. } = self;
-        drop(cgroup);
-        drop(listener);
-        for client in clients.values().filter(|client| client.waits) {
-            let _ = client.connection.send(&exit_reply(code, oom_killed), &[]); // who is gone need not know
-        }
-        stored.map_err(SetupError::from)
     }
 }
 
