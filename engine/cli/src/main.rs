@@ -1,4 +1,5 @@
-//! The `engine` command: containers and images as with `docker`, in this process, without a daemon.
+//! The `engine` command: containers and images as with `docker`, in this process, without a daemon; and the
+//! daemon, for those who come by HTTP.
 
 mod command;
 mod output;
@@ -25,6 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve the Docker Engine API.
+    Daemon(command::daemon::Args),
     /// Create and run a container.
     Run(command::run::Args),
     /// Run a command in a running container.
@@ -69,9 +72,15 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let Command::Daemon(args) = cli.command {
+        return command::daemon::run(args, cli.root, cli.run).await;
+    }
     let engine = Engine::open(Paths::host(cli.root, cli.run)).await?;
     engine.stay_open();
     match cli.command {
+        Command::Daemon(_) => {
+            unreachable!("it has its own paths, and is dispatched before the engine is opened")
+        }
         Command::Run(args) => command::run::run(&engine, args).await,
         Command::Exec(args) => command::exec::run(&engine, args).await,
         Command::Ps(args) => command::ps::run(&engine, &args).await,

@@ -1,0 +1,111 @@
+//! What requests do: everything that uses the engine, and the little that the daemon itself holds.
+
+mod attach;
+mod container;
+mod exec;
+mod image;
+mod network;
+mod prune;
+mod system;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::{Engine, EventKind};
+use engine_types::ContainerId;
+
+use crate::error::ApiError;
+use exec::Execs;
+
+pub(crate) use container::{Seen, WaitFor, network_mode};
+pub(crate) use exec::{ExecSpec, ExecView};
+pub(crate) use image::{PullRequest, pull_progress};
+pub(crate) use system::Host;
+
+/// The most clients that wait for one container's start, which is when they are attached.
+const PENDING_MAX: usize = 64;
+
+/// The engine with what only its daemon knows. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Daemon(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    /// The streams of clients that attached to a container before its start.
+    pending: Mutex<HashMap<ContainerId, Vec<OwnedFd>>>,
+    execs: Mutex<Execs>,
+    /// Containers whose end this daemon records.
+    watched: Mutex<HashSet<ContainerId>>,
+}
+
+impl Daemon {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self(Arc::new(Inner {
+            engine,
+            pending: Mutex::default(),
+            execs: Mutex::default(),
+            watched: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<OwnedFd>>> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashSet<ContainerId>> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn execs(&self) -> MutexGuard<'_, Execs> {
+        self.0.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what an earlier daemon of this root left: watches what runs, and removes what was to go with its end
+    /// and has ended meanwhile.
+    pub(crate) async fn resume(&self) -> Result<(), ApiError> {
+        for container in self.engine().containers().await? {
+            match self.engine().end(container.id).await? {
+                Some(end) => self.watch_end(container.id, end),
+                None if container.config.auto_remove && container.state.is_some() => {
+                    self.remove(&container.id.to_string(), true, true).await?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what happened to an image, a network or a volume.
+    async fn record(
+        &self,
+        kind: EventKind,
+        action: &str,
+        actor: &str,
+        attributes: &[(&str, &str)],
+    ) -> Result<(), ApiError> {
+        let attributes: BTreeMap<String, String> =
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Ok(self.engine().record(kind, action, actor, attributes).await?)
+    }
+}
+
+/// Bytes for a new id.
+fn random() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes)
+}
+
+/// Runs blocking work off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
