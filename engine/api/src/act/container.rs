@@ -190,7 +190,8 @@ impl Daemon {
         let daemon = self.clone();
         tokio::spawn(async move {
             // Without a word its supervisor was killed, and it with it.
-            let exit = end.wait().await.map(|exit| exit.unwrap_or(Exit { code: 137, oom_killed: false }));
+            let exit =
+                end.wait().await.map(|exit| exit.unwrap_or(Exit { code: super::KILLED, oom_killed: false }));
             daemon.ended(id, exit).await;
         });
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{Engine, EventKind};
 use engine_types::ContainerId;
+use jiff::Timestamp;
 
 use crate::error::ApiError;
 use exec::Execs;
@@ -23,6 +24,8 @@ pub(crate) use exec::{ExecSpec, ExecView};
 pub(crate) use image::{PullRequest, pull_progress};
 pub(crate) use system::Host;
 
+/// The exit code of a container whose supervisor was killed, and it with it.
+pub(crate) const KILLED: i32 = 137;
 /// The most clients that wait for one container's start, which is when they are attached.
 const PENDING_MAX: usize = 64;
 
@@ -69,6 +72,7 @@ impl Daemon {
     /// Takes up what an earlier daemon of this root left: watches what runs, and removes what was to go with its end
     /// and has ended meanwhile.
     pub(crate) async fn resume(&self) -> Result<(), ApiError> {
+        self.record_missed().await?;
         for container in self.engine().containers().await? {
             match self.engine().end(container.id).await? {
                 Some(end) => self.watch_end(container.id, end),
@@ -76,6 +80,25 @@ impl Daemon {
                     self.remove(&container.id.to_string(), true, true).await?;
                 }
                 None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Records the ends that came while there was no daemon: those of containers whose last event is another.
+    async fn record_missed(&self) -> Result<(), ApiError> {
+        let mut last: HashMap<String, String> = HashMap::new();
+        for event in self.engine().events_since(Timestamp::MIN).await? {
+            if matches!(event.action.as_str(), "start" | "die") {
+                last.insert(event.actor, event.action);
+            }
+        }
+        for container in self.engine().containers().await? {
+            let started = last.get(&container.id.to_string()).is_some_and(|action| action == "start");
+            let state = container.state.filter(|_| started && !container.running);
+            if let Some(state) = state.filter(|state| state.started_at.is_some()) {
+                let code = [("exitCode", state.exit_code.unwrap_or(KILLED).to_string())];
+                self.engine().record_container(container.id, "die", &code).await?;
             }
         }
         Ok(())

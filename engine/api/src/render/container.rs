@@ -8,11 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{human, time};
-use crate::act::{Seen, network_mode};
+use crate::act::{KILLED, Seen, network_mode};
 use crate::parse::Version;
-
-/// What a supervisor that was killed leaves: its container was killed with it.
-const KILLED: i32 = 137;
 
 /// `containers/{id}/json`.
 pub(crate) fn container(seen: &Seen, version: Version) -> Value {
