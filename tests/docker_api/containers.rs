@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use bollard::models::{ContainerStateStatusEnum, ResourcesUlimits};
 use bollard::query_parameters::{
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptions, LogsOptionsBuilder,
     RenameContainerOptionsBuilder, RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
     WaitContainerOptionsBuilder,
 };
 use futures::StreamExt as _;
 
-use super::daemon::{Daemon, create, host, remove, run, script, wait};
+use super::daemon::{Daemon, create, host, inspect, remove, run, script, start, wait};
 
 #[tokio::test]
 async fn a_container_lives_through_its_states() {
@@ -18,13 +18,13 @@ async fn a_container_lives_through_its_states() {
     let docker = daemon.docker();
     let id = create(&docker, "web", script("trap 'exit 3' TERM; while :; do sleep 0.02; done", |_| {})).await;
     let status = async || {
-        let seen = docker.inspect_container("web", None).await.unwrap();
+        let seen = inspect(&docker, "web").await.unwrap();
         let state = seen.state.unwrap();
         (state.status.unwrap(), state.exit_code.unwrap())
     };
     assert_eq!(status().await, (ContainerStateStatusEnum::CREATED, 0));
-    docker.start_container("web", None).await.unwrap();
-    docker.start_container(&id[..12], None).await.unwrap(); // 304 is no failure
+    start(&docker, "web").await.unwrap();
+    start(&docker, &id[..12]).await.unwrap(); // 304 is no failure
     assert_eq!(status().await, (ContainerStateStatusEnum::RUNNING, 0));
     let stop = StopContainerOptionsBuilder::new().t(20).build();
     docker.stop_container("web", Some(stop)).await.unwrap();
@@ -33,7 +33,7 @@ async fn a_container_lives_through_its_states() {
     docker.restart_container("web", Some(restart)).await.unwrap();
     assert_eq!(status().await, (ContainerStateStatusEnum::RUNNING, 0));
     docker.rename_container("web", RenameContainerOptionsBuilder::new().name("shop").build()).await.unwrap();
-    assert!(docker.inspect_container("web", None).await.is_err());
+    assert!(inspect(&docker, "web").await.is_err());
     let kill = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
     docker.kill_container("shop", Some(kill)).await.unwrap();
     assert_eq!(wait(&docker, "shop").await, 137);
@@ -62,7 +62,7 @@ async fn options_take_effect_inside_and_show_in_inspect() {
         host.binds = Some(vec![format!("{}:/shared:ro", shared.display())]);
         host.tmpfs = Some(HashMap::from([("/scratch".to_owned(), "size=1m".to_owned())]));
         host.cap_drop = Some(vec!["ALL".to_owned()]);
-        host.cap_add = Some(vec!["CHOWN".to_owned()]);
+        host.cap_add = Some(["CHOWN", "NET_ADMIN"].map(str::to_owned).to_vec());
         host.memory = Some(64 << 20);
         host.nano_cpus = Some(500_000_000);
         host.pids_limit = Some(50);
@@ -83,15 +83,15 @@ async fn options_take_effect_inside_and_show_in_inspect() {
         "64",
         "from the host",
         "touch: /x: Read-only file system",
-        "CapBnd:\t0000000000000001",
+        "CapBnd:\t0000000000001001",
         "1",
     ];
     assert_eq!(lines, expected);
-    let seen = docker.inspect_container("options", None).await.unwrap();
+    let seen = inspect(&docker, "options").await.unwrap();
     let (config, host) = (seen.config.unwrap(), seen.host_config.unwrap());
     assert_eq!(config.labels.unwrap()["tier"], "web");
     assert_eq!((host.memory, host.nano_cpus, host.pids_limit), (Some(64 << 20), Some(500_000_000), Some(50)));
-    assert_eq!(host.cap_add, Some(vec!["CAP_CHOWN".to_owned()]));
+    assert_eq!(host.cap_add, Some(vec!["CAP_NET_ADMIN".to_owned()]));
     assert_eq!(seen.mounts.unwrap()[0].destination.as_deref(), Some("/shared"));
     remove(&docker, "options").await;
     daemon.finish();
@@ -102,21 +102,29 @@ async fn auto_remove_is_waited_for_and_takes_volumes_along() {
     let daemon = Daemon::start();
     let docker = daemon.docker();
     let body = script("exit 4", |body| {
-        body.volumes = Some(vec!["/data".to_owned()]);
+        body.volumes = Some(HashMap::from([("/data".to_owned(), HashMap::new())]));
         host(body).auto_remove = Some(true);
     });
     create(&docker, "short", body).await;
-    assert_eq!(docker.list_volumes(None).await.unwrap().volumes.unwrap().len(), 1);
+    assert_eq!(docker.list_volumes(None::<ListVolumesOptions>).await.unwrap().volumes.unwrap().len(), 1);
     // As `docker run --rm` does: it waits before it starts.
     let options = WaitContainerOptionsBuilder::new().condition("removed").build();
     let mut removed = docker.wait_container("short", Some(options));
-    let (waited, started) = tokio::join!(removed.next(), docker.start_container("short", None));
+    let (waited, started) = tokio::join!(removed.next(), start(&docker, "short"));
     started.unwrap();
     let waited = waited.unwrap().unwrap_err();
     assert!(matches!(waited, bollard::errors::Error::DockerContainerWaitError { code: 4, .. }), "{waited}");
-    assert!(docker.inspect_container("short", None).await.is_err());
-    let until_gone =
-        async { while !docker.list_volumes(None).await.unwrap().volumes.unwrap_or_default().is_empty() {} };
+    assert!(inspect(&docker, "short").await.is_err());
+    let until_gone = async {
+        while !docker
+            .list_volumes(None::<ListVolumesOptions>)
+            .await
+            .unwrap()
+            .volumes
+            .unwrap_or_default()
+            .is_empty()
+        {}
+    };
     tokio::time::timeout(std::time::Duration::from_secs(10), until_gone).await.unwrap();
     daemon.finish();
 }
@@ -160,7 +168,7 @@ async fn a_program_that_is_not_there_is_an_error_of_the_client() {
     let daemon = Daemon::start();
     let docker = daemon.docker();
     create(&docker, "nope", script("", |body| body.cmd = Some(vec!["nope".to_owned()]))).await;
-    let failed = docker.start_container("nope", None).await.unwrap_err();
+    let failed = start(&docker, "nope").await.unwrap_err();
     let bollard::errors::Error::DockerResponseServerError { status_code, message } = failed else {
         panic!("{failed}")
     };

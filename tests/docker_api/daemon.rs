@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+    StartContainerOptions, WaitContainerOptionsBuilder,
 };
 use futures::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
@@ -176,7 +177,7 @@ pub(crate) async fn create(docker: &Docker, name: &str, body: ContainerCreateBod
 /// Makes and starts a container.
 pub(crate) async fn run(docker: &Docker, name: &str, body: ContainerCreateBody) -> String {
     let id = create(docker, name, body).await;
-    docker.start_container(name, None).await.unwrap();
+    start(docker, name).await.unwrap();
     id
 }
 
@@ -189,6 +190,17 @@ pub(crate) async fn wait(docker: &Docker, name: &str) -> i64 {
         Err(bollard::errors::Error::DockerContainerWaitError { code, .. }) => code,
         Err(error) => panic!("{error}"),
     }
+}
+
+pub(crate) async fn start(docker: &Docker, name: &str) -> Result<(), bollard::errors::Error> {
+    docker.start_container(name, None::<StartContainerOptions>).await
+}
+
+pub(crate) async fn inspect(
+    docker: &Docker,
+    name: &str,
+) -> Result<ContainerInspectResponse, bollard::errors::Error> {
+    docker.inspect_container(name, None::<InspectContainerOptions>).await
 }
 
 pub(crate) async fn remove(docker: &Docker, name: &str) {

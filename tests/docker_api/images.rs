@@ -1,7 +1,8 @@
 //! Images in and out.
 
 use bollard::query_parameters::{
-    ImportImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+    ImportImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions, RemoveImageOptionsBuilder,
+    TagImageOptionsBuilder,
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -18,9 +19,12 @@ async fn an_image_is_saved_removed_and_loaded_as_it_was() {
     assert_eq!(docker.inspect_image("registry.example:5000/shop/box:1").await.unwrap().id, before.id);
     let pieces: Vec<Bytes> = docker.export_image("busybox:latest").try_collect().await.unwrap();
     let archive = Bytes::from(pieces.concat());
-    let gone = docker.remove_image("registry.example:5000/shop/box:1", None, None).await.unwrap();
+    let gone = docker
+        .remove_image("registry.example:5000/shop/box:1", None::<RemoveImageOptions>, None)
+        .await
+        .unwrap();
     assert_eq!((gone.len(), gone[0].untagged.as_deref()), (1, Some("registry.example:5000/shop/box:1")));
-    let gone = docker.remove_image("busybox", None, None).await.unwrap();
+    let gone = docker.remove_image("busybox", None::<RemoveImageOptions>, None).await.unwrap();
     assert_eq!(gone.last().unwrap().deleted, before.id);
     assert!(docker.inspect_image("busybox").await.is_err());
     let options = ImportImageOptionsBuilder::new().build();
@@ -54,6 +58,7 @@ fn a_pull_that_fails_is_an_error_and_not_a_stream() {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.body.contains("failed to reach registry 127.0.0.1:1"), "{answer:?}");
     let answer = daemon.ask("POST", "/images/load", "this is no archive");
-    assert_eq!(answer.status, 400, "{answer:?}");
+    assert_eq!(answer.status, 500, "{answer:?}");
+    assert!(answer.body.contains("archive is truncated"), "{answer:?}");
     daemon.finish();
 }

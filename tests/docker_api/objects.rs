@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use bollard::models::{NetworkCreateRequest, VolumeCreateOptions};
 use bollard::query_parameters::{
-    EventsOptionsBuilder, PruneContainersOptions, PruneVolumesOptionsBuilder, RemoveVolumeOptionsBuilder,
+    DataUsageOptions, EventsOptionsBuilder, InspectNetworkOptions, PruneContainersOptions,
+    PruneVolumesOptions, PruneVolumesOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::daemon::{Daemon, create, host, remove, run, script, wait};
+use super::daemon::{Daemon, create, host, inspect, remove, run, script, start, wait};
 
 #[tokio::test]
 async fn containers_of_a_network_find_each_other_by_name() {
@@ -26,10 +27,10 @@ async fn containers_of_a_network_find_each_other_by_name() {
     let id = run(&docker, "db", on_shop("sleep 100")).await;
     run(&docker, "web", on_shop("ping -c 1 -W 5 db")).await;
     assert_eq!(wait(&docker, "web").await, 0);
-    let seen = docker.inspect_network("shop", None).await.unwrap();
+    let seen = docker.inspect_network("shop", None::<InspectNetworkOptions>).await.unwrap();
     assert_eq!(seen.labels.unwrap()["a"], "b");
     assert!(seen.containers.unwrap().contains_key(&id));
-    let inspected = docker.inspect_container("db", None).await.unwrap();
+    let inspected = inspect(&docker, "db").await.unwrap();
     let endpoint = inspected.network_settings.unwrap().networks.unwrap()["shop"].clone();
     assert!(!endpoint.ip_address.unwrap().is_empty());
     let refused = docker.remove_network("shop").await.unwrap_err().to_string();
@@ -59,7 +60,8 @@ async fn volumes_keep_their_content_and_are_not_taken_from_containers() {
     let refused = docker.remove_volume("data", Some(force.clone())).await.unwrap_err().to_string();
     assert!(refused.contains("volume is in use"), "{refused}");
     remove(&docker, "reader").await;
-    let kept = docker.prune_volumes(None).await.unwrap().volumes_deleted.unwrap_or_default();
+    let kept =
+        docker.prune_volumes(None::<PruneVolumesOptions>).await.unwrap().volumes_deleted.unwrap_or_default();
     assert_eq!(kept, [""; 0], "it has a name");
     let all = HashMap::from([("all", vec!["true"])]);
     let options = PruneVolumesOptionsBuilder::new().filters(&all).build();
@@ -80,7 +82,7 @@ async fn events_are_told_live_and_again_later() {
         },
         live.next()
     );
-    docker.start_container("short", None).await.unwrap();
+    start(&docker, "short").await.unwrap();
     let mut actions = vec![first.unwrap().unwrap().action.unwrap()];
     while actions.last().is_none_or(|action| action != "die") {
         let event = live.next().await.unwrap().unwrap();
@@ -107,8 +109,8 @@ async fn pruning_spares_what_runs() {
     run(&docker, "running", script("sleep 100", |_| {})).await;
     let pruned = docker.prune_containers(None::<PruneContainersOptions>).await.unwrap();
     assert_eq!(pruned.containers_deleted.unwrap(), [ended]);
-    assert!(docker.inspect_container("running", None).await.is_ok());
-    let usage = docker.df(None).await.unwrap();
+    assert!(inspect(&docker, "running").await.is_ok());
+    let usage = docker.df(None::<DataUsageOptions>).await.unwrap();
     assert_eq!((usage.containers.unwrap().len(), usage.images.unwrap().len()), (1, 1));
     remove(&docker, "running").await;
     daemon.finish();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bollard::query_parameters::{EventsOptionsBuilder, LogsOptionsBuilder};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::daemon::{Daemon, engine, host, remove, run, script, wait};
+use super::daemon::{Daemon, engine, host, inspect, remove, run, script, wait};
 
 #[tokio::test]
 async fn a_killed_daemon_loses_no_output_exit_code_or_event() {
@@ -36,8 +36,8 @@ async fn a_killed_daemon_loses_no_output_exit_code_or_event() {
     let log: Vec<String> =
         docker.logs("kept", Some(options)).map_ok(|line| line.to_string()).try_collect().await.unwrap();
     assert_eq!(log.concat(), "early\nlate\n");
-    assert!(docker.inspect_container("goes", None).await.is_err(), "it was to go with its end");
-    assert!(docker.inspect_container("stays", None).await.unwrap().state.unwrap().running.unwrap());
+    assert!(inspect(&docker, "goes").await.is_err(), "it was to go with its end");
+    assert!(inspect(&docker, "stays").await.unwrap().state.unwrap().running.unwrap());
     let filters = [("container", vec!["kept"]), ("event", vec!["die"])].into();
     let options = EventsOptionsBuilder::new().since("1").until("9999999999").filters(&filters).build();
     let mut events = docker.events(Some(options));

@@ -11,7 +11,7 @@ use bollard::query_parameters::{
 use futures::{Stream, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 
-use super::daemon::{Daemon, create, read_head, remove, run, script, wait};
+use super::daemon::{Daemon, create, read_head, remove, run, script, start, wait};
 
 /// All of a stream: standard output, and standard error behind it.
 async fn collect(output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>) -> (String, String) {
@@ -33,7 +33,7 @@ async fn a_client_that_attaches_before_the_start_hears_all() {
     create(&docker, "early", script("echo out; echo err >&2; exit 5", |_| {})).await;
     let options = || AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true);
     let first = docker.attach_container("early", Some(options().build())).await.unwrap();
-    docker.start_container("early", None).await.unwrap();
+    start(&docker, "early").await.unwrap();
     assert_eq!(collect(first.output).await, ("out\n".to_owned(), "err\n".to_owned()));
     assert_eq!(wait(&docker, "early").await, 5);
     remove(&docker, "early").await;
@@ -47,7 +47,7 @@ async fn input_ends_when_the_client_has_said_all() {
     create(&docker, "cat", script("cat; echo over >&2", |body| body.open_stdin = Some(true))).await;
     let options = AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true);
     let mut attached = docker.attach_container("cat", Some(options.build())).await.unwrap();
-    docker.start_container("cat", None).await.unwrap();
+    start(&docker, "cat").await.unwrap();
     attached.input.write_all(b"said").await.unwrap();
     attached.input.shutdown().await.unwrap();
     assert_eq!(collect(attached.output).await, ("said".to_owned(), "over\n".to_owned()));
@@ -168,7 +168,7 @@ async fn a_terminal_is_resized_while_it_is_attached() {
     create(&docker, "tty", script(text, |body| body.tty = Some(true))).await;
     let options = AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
     let mut attached = docker.attach_container("tty", Some(options)).await.unwrap();
-    docker.start_container("tty", None).await.unwrap();
+    start(&docker, "tty").await.unwrap();
     assert_eq!(attached.output.next().await.unwrap().unwrap().to_string(), "ready\r\n");
     let size = ResizeContainerTTYOptionsBuilder::new().h(33).w(77).build();
     docker.resize_container_tty("tty", size).await.unwrap();

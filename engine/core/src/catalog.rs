@@ -384,7 +384,8 @@ impl Catalog {
     }
 
     pub(crate) async fn events_since(&self, since: Timestamp) -> Result<Vec<String>, Error> {
-        let since = i64::try_from(since.as_nanosecond()).unwrap_or(i64::MAX);
+        // A time further back than 64 bits reach is before all of them.
+        let since = i64::try_from(since.as_nanosecond().max(0)).unwrap_or(i64::MAX);
         let query = sqlx::query_scalar("SELECT event FROM events WHERE time >= ? ORDER BY id").bind(since);
         query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))
     }

@@ -88,7 +88,7 @@ impl Daemon {
     /// Records the ends that came while there was no daemon: those of containers whose last event is another.
     async fn record_missed(&self) -> Result<(), ApiError> {
         let mut last: HashMap<String, String> = HashMap::new();
-        for event in self.engine().events_since(Timestamp::MIN).await? {
+        for event in self.engine().events_since(Timestamp::UNIX_EPOCH).await? {
             if matches!(event.action.as_str(), "start" | "die") {
                 last.insert(event.actor, event.action);
             }
