@@ -126,7 +126,7 @@ fn spawn(world: &World, socket: &std::path::Path) -> Child {
         assert!(said.read_line(&mut line).unwrap() > 0, "the daemon ended before it listened");
     }
     // It may go on to say something.
-    std::thread::spawn(move || said.lines().map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
     child
 }
 

@@ -72,15 +72,14 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    if let Command::Daemon(args) = cli.command {
-        return command::daemon::run(args, cli.root, cli.run).await;
-    }
-    let engine = Engine::open(Paths::host(cli.root, cli.run)).await?;
+    let (root, run) = match &cli.command {
+        Command::Daemon(args) => args.paths(cli.root, cli.run),
+        _ => (cli.root, cli.run),
+    };
+    let engine = Engine::open(Paths::host(root, run)).await?;
     engine.stay_open();
     match cli.command {
-        Command::Daemon(_) => {
-            unreachable!("it has its own paths, and is dispatched before the engine is opened")
-        }
+        Command::Daemon(args) => command::daemon::run(engine, args).await,
         Command::Run(args) => command::run::run(&engine, args).await,
         Command::Exec(args) => command::exec::run(&engine, args).await,
         Command::Ps(args) => command::ps::run(&engine, &args).await,

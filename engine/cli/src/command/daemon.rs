@@ -3,7 +3,6 @@ use std::process::ExitCode;
 
 use engine::Engine;
 use engine_api::{Address, Server};
-use engine_types::Paths;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
@@ -19,12 +18,17 @@ pub(crate) struct Args {
     exec_root: Option<PathBuf>,
 }
 
+impl Args {
+    /// The root and the run directory, where they are given in dockerd's way.
+    pub(crate) fn paths(&self, root: PathBuf, run: PathBuf) -> (PathBuf, PathBuf) {
+        (self.data_root.clone().unwrap_or(root), self.exec_root.clone().unwrap_or(run))
+    }
+}
+
 /// Serves until it is told to end; containers run on.
-pub(crate) async fn run(args: Args, root: PathBuf, run: PathBuf) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(engine: Engine, args: Args) -> anyhow::Result<ExitCode> {
     // From here on neither signal kills: what is being made is finished first.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let paths = Paths::host(args.data_root.unwrap_or(root), args.exec_root.unwrap_or(run));
-    let engine = Engine::open(paths).await?;
     let server = Server::bind(engine, &args.host).await?;
     for address in &args.host {
         eprintln!("engine: listening at {address}");
