@@ -1,4 +1,5 @@
-//! The `engine` command: containers and images as with `docker`, in this process, without a daemon.
+//! The `engine` command: containers and images as with `docker`, in this process, without a daemon; and the
+//! daemon, for those who come by HTTP.
 
 mod command;
 mod output;
@@ -26,6 +27,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve the Docker Engine API.
+    Daemon(command::daemon::Args),
     /// Create and run a container.
     Run(command::run::Args),
     /// Run a command in a running container.
@@ -72,9 +75,14 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let engine = Engine::open(Paths::host(cli.root, cli.run)).await?;
+    let (root, run) = match &cli.command {
+        Command::Daemon(args) => args.paths(cli.root, cli.run),
+        _ => (cli.root, cli.run),
+    };
+    let engine = Engine::open(Paths::host(root, run)).await?;
     engine.stay_open();
     match cli.command {
+        Command::Daemon(args) => command::daemon::run(engine, args).await,
         Command::Run(args) => command::run::run(&engine, args).await,
         Command::Exec(args) => command::exec::run(&engine, args).await,
         Command::Ps(args) => command::ps::run(&engine, &args).await,

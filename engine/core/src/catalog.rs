@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use engine_network::{Protocol, PublishedPort};
 use engine_types::{ContainerId, NetworkId, SessionId};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::{
@@ -24,6 +25,9 @@ const WAL_PAGES: u32 = 128;
 /// Connections of one process.
 const CONNECTIONS_MAX: u32 = 4;
 
+/// Events that are kept.
+const EVENTS_KEPT: i64 = 1000;
+
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 /// The SQLite database of one engine root.
@@ -39,6 +43,8 @@ pub(crate) struct ContainerRow {
     pub(crate) id: ContainerId,
     pub(crate) name: String,
     pub(crate) config: String,
+    /// When it was made; set by the catalog.
+    pub(crate) created: Timestamp,
 }
 
 /// A network's row.
@@ -48,6 +54,16 @@ pub(crate) struct NetworkRow {
     pub(crate) name: String,
     pub(crate) subnet: String,
     pub(crate) config: String,
+    /// When it was made; set by the catalog.
+    pub(crate) created: Timestamp,
+}
+
+/// A volume's row.
+#[derive(Debug, Clone)]
+pub(crate) struct VolumeRow {
+    pub(crate) name: String,
+    pub(crate) labels: String,
+    pub(crate) created: Timestamp,
 }
 
 impl Catalog {
@@ -122,7 +138,7 @@ impl Catalog {
         .bind(image)
         .bind(&row.config)
         .bind(session.map(|s| s.to_string()))
-        .bind(now());
+        .bind(row.created.as_millisecond());
         match query.execute(&self.pool).await {
             Ok(_) => Ok(Ok(())),
             Err(e) if is_unique_violation(&e) => {
@@ -137,12 +153,11 @@ impl Catalog {
     /// Finds a container by id, name or id prefix.
     pub(crate) async fn container(&self, key: &str) -> Result<ContainerRow, Error> {
         let key = key.strip_prefix('/').unwrap_or(key);
-        let is_prefix = !key.is_empty() && key.bytes().all(|b| b.is_ascii_hexdigit());
         let query = sqlx::query(
-            "SELECT id, name, config FROM containers WHERE id = ?1 OR name = ?1 OR (?2 AND substr(id, 1, length(?1)) = ?1)",
+            "SELECT id, name, config, created FROM containers WHERE id = ?1 OR name = ?1 OR (?2 AND substr(id, 1, length(?1)) = ?1)",
         )
         .bind(key)
-        .bind(is_prefix);
+        .bind(is_prefix(key));
         let rows = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
         let rows = rows.iter().map(container_row).collect::<Result<Vec<_>, _>>()?;
         let exact = rows.iter().find(|row| row.id.to_string() == key || row.name == key).cloned();
@@ -154,7 +169,7 @@ impl Catalog {
     }
 
     pub(crate) async fn containers(&self) -> Result<Vec<ContainerRow>, Error> {
-        let rows = sqlx::query("SELECT id, name, config FROM containers ORDER BY created DESC")
+        let rows = sqlx::query("SELECT id, name, config, created FROM containers ORDER BY created DESC")
             .fetch_all(&self.pool);
         rows.await.map_err(|e| self.failed(e))?.iter().map(container_row).collect()
     }
@@ -185,7 +200,7 @@ impl Catalog {
         .bind(&row.subnet)
         .bind(&row.config)
         .bind(session.map(|s| s.to_string()))
-        .bind(now());
+        .bind(row.created.as_millisecond());
         match query.execute(&self.pool).await {
             Ok(_) => Ok(true),
             Err(e) if is_unique_violation(&e) => Ok(false),
@@ -193,16 +208,23 @@ impl Catalog {
         }
     }
 
-    /// Finds a network by id or name.
+    /// Finds a network by id, name or id prefix.
     pub(crate) async fn network(&self, key: &str) -> Result<Option<NetworkRow>, Error> {
-        let query =
-            sqlx::query("SELECT id, name, subnet, config FROM networks WHERE id = ?1 OR name = ?1").bind(key);
-        let row = query.fetch_optional(&self.pool).await.map_err(|e| self.failed(e))?;
-        row.as_ref().map(network_row).transpose()
+        let query = sqlx::query(
+            "SELECT id, name, subnet, config, created FROM networks WHERE id = ?1 OR name = ?1 OR (?2 AND substr(id, 1, length(?1)) = ?1)",
+        )
+        .bind(key)
+        .bind(is_prefix(key));
+        let rows = query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))?;
+        let mut rows = rows.iter().map(network_row).collect::<Result<Vec<_>, _>>()?;
+        if let Some(n) = rows.iter().position(|row| row.id.to_string() == key || row.name == key) {
+            return Ok(Some(rows.swap_remove(n)));
+        }
+        Ok(rows.pop().filter(|_| rows.is_empty()))
     }
 
     pub(crate) async fn networks(&self) -> Result<Vec<NetworkRow>, Error> {
-        let rows = sqlx::query("SELECT id, name, subnet, config FROM networks ORDER BY created")
+        let rows = sqlx::query("SELECT id, name, subnet, config, created FROM networks ORDER BY created")
             .fetch_all(&self.pool);
         rows.await.map_err(|e| self.failed(e))?.iter().map(network_row).collect()
     }
@@ -349,13 +371,96 @@ impl Catalog {
         Ok(())
     }
 
-    pub(crate) async fn insert_volume(&self, name: &str, session: Option<SessionId>) -> Result<(), Error> {
-        let query = sqlx::query("INSERT OR IGNORE INTO volumes (name, session, created) VALUES (?, ?, ?)")
-            .bind(name)
-            .bind(session.map(|s| s.to_string()))
-            .bind(now());
+    /// Inserts a volume; false if there was one of that name.
+    pub(crate) async fn insert_volume(
+        &self,
+        name: &str,
+        labels: &str,
+        session: Option<SessionId>,
+    ) -> Result<bool, Error> {
+        let query =
+            sqlx::query("INSERT OR IGNORE INTO volumes (name, labels, session, created) VALUES (?, ?, ?, ?)")
+                .bind(name)
+                .bind(labels)
+                .bind(session.map(|s| s.to_string()))
+                .bind(Timestamp::now().as_millisecond());
+        let done = query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    pub(crate) async fn volumes(&self) -> Result<Vec<VolumeRow>, Error> {
+        let rows =
+            sqlx::query("SELECT name, labels, created FROM volumes ORDER BY name").fetch_all(&self.pool);
+        let row = |row: &sqlx::sqlite::SqliteRow| {
+            Ok(VolumeRow { name: row.get(0), labels: row.get(1), created: time(row.get(2))? })
+        };
+        rows.await.map_err(|e| self.failed(e))?.iter().map(row).collect()
+    }
+
+    /// Gives a container another name, also on its networks; the id of the one that has the name already, if so. The
+    /// networks that know it by its name.
+    pub(crate) async fn rename_container(
+        &self,
+        row: &ContainerRow,
+        name: &str,
+    ) -> Result<Result<Vec<NetworkId>, String>, Error> {
+        let failed = |e| self.failed(e);
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let id = row.id.to_string();
+        let holder = sqlx::query_scalar("SELECT id FROM containers WHERE name = ?").bind(name);
+        if let Some(holder) = holder.fetch_optional(&mut *transaction).await.map_err(failed)? {
+            return Ok(Err(holder));
+        }
+        let renaming = sqlx::query("UPDATE containers SET name = ? WHERE id = ?").bind(name).bind(&id);
+        renaming.execute(&mut *transaction).await.map_err(failed)?;
+        let endpoints = sqlx::query("SELECT network, names FROM endpoints WHERE container = ?").bind(&id);
+        let mut networks = Vec::new();
+        for endpoint in endpoints.fetch_all(&mut *transaction).await.map_err(failed)? {
+            let network: String = endpoint.get(0);
+            let mut names: Vec<String> = from_json(endpoint.get(1))?;
+            names.iter_mut().filter(|known| **known == row.name).for_each(|known| name.clone_into(known));
+            let query = sqlx::query("UPDATE endpoints SET names = ? WHERE container = ? AND network = ?");
+            let query = query.bind(to_json(&names)?).bind(&id).bind(&network);
+            query.execute(&mut *transaction).await.map_err(failed)?;
+            networks.push(parse(&network)?);
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(Ok(networks))
+    }
+
+    /// Gives back all addresses on a network.
+    pub(crate) async fn release_network(&self, network: NetworkId) -> Result<(), Error> {
+        let query = sqlx::query("DELETE FROM endpoints WHERE network = ?").bind(network.to_string());
         query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
         Ok(())
+    }
+
+    /// A container's address on each of its networks.
+    pub(crate) async fn addresses_of(
+        &self,
+        container: ContainerId,
+    ) -> Result<Vec<(NetworkId, std::net::Ipv4Addr)>, Error> {
+        let query = sqlx::query("SELECT network, address FROM endpoints WHERE container = ?");
+        let rows = query.bind(container.to_string()).fetch_all(&self.pool).await;
+        let pair = |row: &sqlx::sqlite::SqliteRow| Ok((parse(row.get(0))?, parse(row.get(1))?));
+        rows.map_err(|e| self.failed(e))?.iter().map(pair).collect()
+    }
+
+    /// Inserts an event and forgets the oldest.
+    pub(crate) async fn insert_event(&self, time: Timestamp, event: &str) -> Result<(), Error> {
+        let time = i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
+        let query = sqlx::query("INSERT INTO events (time, event) VALUES (?, ?)").bind(time).bind(event);
+        let id = query.execute(&self.pool).await.map_err(|e| self.failed(e))?.last_insert_rowid();
+        let query = sqlx::query("DELETE FROM events WHERE id <= ?").bind(id - EVENTS_KEPT);
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    pub(crate) async fn events_since(&self, since: Timestamp) -> Result<Vec<String>, Error> {
+        // A time further back than 64 bits reach is before all of them.
+        let since = i64::try_from(since.as_nanosecond().max(0)).unwrap_or(i64::MAX);
+        let query = sqlx::query_scalar("SELECT event FROM events WHERE time >= ? ORDER BY id").bind(since);
+        query.fetch_all(&self.pool).await.map_err(|e| self.failed(e))
     }
 
     pub(crate) async fn volumes_of(&self, session: SessionId) -> Result<Vec<String>, Error> {
@@ -402,12 +507,31 @@ async fn addresses(
     Ok(query.fetch_all(connection).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
+fn is_prefix(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 fn container_row(row: &sqlx::sqlite::SqliteRow) -> Result<ContainerRow, Error> {
-    Ok(ContainerRow { id: parse(row.get(0))?, name: row.get(1), config: row.get(2) })
+    Ok(ContainerRow {
+        id: parse(row.get(0))?,
+        name: row.get(1),
+        config: row.get(2),
+        created: time(row.get(3))?,
+    })
 }
 
 fn network_row(row: &sqlx::sqlite::SqliteRow) -> Result<NetworkRow, Error> {
-    Ok(NetworkRow { id: parse(row.get(0))?, name: row.get(1), subnet: row.get(2), config: row.get(3) })
+    Ok(NetworkRow {
+        id: parse(row.get(0))?,
+        name: row.get(1),
+        subnet: row.get(2),
+        config: row.get(3),
+        created: time(row.get(4))?,
+    })
+}
+
+fn time(milliseconds: i64) -> Result<Timestamp, Error> {
+    Timestamp::from_millisecond(milliseconds).map_err(|e| Error::Damaged(e.to_string()))
 }
 
 fn parse<T: FromStr>(text: &str) -> Result<T, Error> {
@@ -424,8 +548,4 @@ pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
 
 fn is_unique_violation(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
-}
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

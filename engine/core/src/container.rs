@@ -9,9 +9,10 @@ use std::time::Duration;
 use engine_network::{EndpointSpec, IfName, PortMapping, PublishedPort, Switch, Withdrawal};
 use engine_runtime::spec::{HostCommand, Process as ProcessSpec, Resources, Security, Spec};
 use engine_runtime::{
-    Claim, Client, ClientError, ExecStreams, RestartPolicy, Running, Starting, State, StdStreams,
+    Claim, Client, ClientError, ExecStreams, RestartPolicy, Running, Starting, State, Status, StdStreams,
 };
 use engine_types::{ContainerId, ImageId, SessionId};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{ContainerRow, from_json, to_json};
@@ -19,11 +20,13 @@ use crate::engine::{Engine, blocking, random};
 use crate::error::{At, Error};
 use crate::network::{Network, write_names};
 use crate::ports::{ExposedPort, all_exposed};
-use crate::process::Process;
+use crate::process::{End, Process};
 use crate::session::remove_dir;
 
 /// How long a killed container may take to be gone; the kernel needs milliseconds unless its disk hangs.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a supervisor may take to be gone after it has recorded its container's end.
+const SUPERVISOR_END: Duration = Duration::from_secs(1);
 /// The pause before a supervisor that is on its way out is looked at again: it begins so and doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -87,6 +90,18 @@ pub struct ContainerConfig {
     pub labels: BTreeMap<String, String>,
     /// Goes with this session.
     pub session: Option<SessionId>,
+    /// What the image was asked for by.
+    #[serde(default)]
+    pub image_name: Option<String>,
+    /// Whoever watches over it removes it when it ends.
+    #[serde(default)]
+    pub auto_remove: bool,
+    /// What asks it to end, see [`crate::signal_number`]; the image's, or TERM.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// Seconds between that and KILL, where nobody says otherwise.
+    #[serde(default)]
+    pub stop_timeout: Option<u32>,
 }
 
 /// What a container runs.
@@ -174,6 +189,10 @@ impl ContainerConfig {
             shm_size: 64 << 20,
             labels: BTreeMap::new(),
             session: None,
+            image_name: None,
+            auto_remove: false,
+            stop_signal: None,
+            stop_timeout: None,
         }
     }
 }
@@ -187,6 +206,8 @@ pub struct Container {
     pub name: String,
     /// As it was asked for.
     pub config: ContainerConfig,
+    /// When it was made.
+    pub created: Timestamp,
     /// What became of it; `None` before its first start.
     pub state: Option<State>,
     /// Whether it runs now.
@@ -204,13 +225,14 @@ impl Engine {
         let id = ContainerId::from_random(bytes);
         let name = config.name.clone().unwrap_or_else(|| crate::names::from_random(bytes));
         if !crate::names::is_valid(&name) {
-            return Err(Error::InvalidName(name));
+            return Err(Error::InvalidName { what: "container", name });
         }
         // Held until the row names the image, so that nobody collects it in between.
         let _hold = self.images().hold()?;
         let image = self.images().get(config.image)?;
         config.exposed = all_exposed(&config, image.config.config.exposed_ports.keys())?;
-        let row = ContainerRow { id, name: name.clone(), config: to_json(&config)? };
+        let row =
+            ContainerRow { id, name: name.clone(), config: to_json(&config)?, created: Timestamp::now() };
         let inserted =
             self.catalog().insert_container(&row, &config.image.to_string(), config.session).await?;
         inserted.map_err(|holder| Error::NameInUse { what: "container", name, holder })?;
@@ -305,12 +327,12 @@ impl Engine {
         blocking(move || Client::connect(&run_dir)?.signal(signal)).await.map_err(|e| not_running(e, id))
     }
 
-    /// Stops a container: TERM, and KILL if it has not ended within `grace`. One that does not run is as good. It is not
-    /// restarted then, whatever its policy.
+    /// Stops a container: its stop signal, and KILL if it has not ended within `grace`. One that does not run is as good.
+    /// It is not restarted then, whatever its policy.
     pub async fn stop_container(&self, key: &str, grace: Duration) -> Result<(), Error> {
-        let term = rustix::process::Signal::TERM.as_raw();
+        let signal = self.stop_signal(key).await?;
         let run_dir = self.run_dir(self.catalog().container(key).await?.id);
-        match blocking(move || Client::connect(&run_dir)?.stop(term)).await {
+        match blocking(move || Client::connect(&run_dir)?.stop(signal)).await {
             Err(ClientError::NotRunning) => return Ok(()),
             result => result?,
         }
@@ -323,15 +345,63 @@ impl Engine {
     /// Waits for the end of a container; its last exit code at once if it does not run.
     pub async fn wait_container(&self, key: &str) -> Result<Option<i32>, Error> {
         let id = self.catalog().container(key).await?.id;
+        let exit = match self.end(id).await? {
+            Some(end) => end.wait().await.at(self.run_dir(id))?,
+            None => None,
+        };
+        match exit {
+            Some(exit) => Ok(Some(exit.code)),
+            None => Ok(State::load(&self.state_dir(id))?.and_then(|s| s.exit_code)),
+        }
+    }
+
+    /// What tells of a container's end; `None` if it does not run.
+    pub async fn end(&self, id: ContainerId) -> Result<Option<End>, Error> {
         let run_dir = self.run_dir(id);
-        let ended = blocking(move || Client::connect(&run_dir)?.wait()).await;
-        match ended {
-            Ok(Some(exit)) => Ok(Some(exit.code)),
-            Ok(None) | Err(ClientError::NotRunning) => {
-                Ok(State::load(&self.state_dir(id))?.and_then(|s| s.exit_code))
-            }
+        match blocking(move || Client::connect(&run_dir)?.waiting()).await {
+            Ok(waiting) => End::new(waiting).at(self.run_dir(id)).map(Some),
+            Err(ClientError::NotRunning) => Ok(None),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Has a running container's output copied to a stream socket, and its input taken from there; see
+    /// [`Client::attach`] for how it is framed.
+    pub async fn attach_container(&self, id: ContainerId, socket: OwnedFd, input: bool) -> Result<(), Error> {
+        let run_dir = self.run_dir(id);
+        let attached = blocking(move || Client::connect(&run_dir)?.attach(socket.as_fd(), true, input)).await;
+        attached.map_err(|e| not_running(e, id))
+    }
+
+    /// Sets the size of a running container's terminal.
+    pub async fn resize_container(&self, id: ContainerId, rows: u16, columns: u16) -> Result<(), Error> {
+        let run_dir = self.run_dir(id);
+        let resized = blocking(move || Client::connect(&run_dir)?.resize(rows, columns)).await;
+        resized.map_err(|e| not_running(e, id))
+    }
+
+    /// Gives a container another name.
+    pub async fn rename_container(&self, key: &str, name: &str) -> Result<(), Error> {
+        if !crate::names::is_valid(name) {
+            return Err(Error::InvalidName { what: "container", name: name.to_owned() });
+        }
+        let row = self.catalog().container(key).await?;
+        let renamed = self.catalog().rename_container(&row, name).await?;
+        let in_use = |holder| Error::NameInUse { what: "container", name: name.to_owned(), holder };
+        for network in renamed.map_err(in_use)? {
+            self.write_names(network).await?;
+        }
+        Ok(())
+    }
+
+    async fn stop_signal(&self, key: &str) -> Result<i32, Error> {
+        let config: ContainerConfig = from_json(&self.catalog().container(key).await?.config)?;
+        let name = match config.stop_signal {
+            Some(name) => Some(name),
+            None => self.images().get(config.image)?.config.config.stop_signal,
+        };
+        let number = name.and_then(|name| crate::signal_number(&name));
+        Ok(number.unwrap_or(rustix::process::Signal::TERM.as_raw()))
     }
 
     /// Finds a container by id, name or id prefix.
@@ -359,7 +429,7 @@ impl Engine {
         let _claim = match claim {
             Some(claim) => claim,
             None if force => self.kill_and_claim(id).await?,
-            None => return Err(Error::Running(row.name)),
+            None => self.claim_ended(&row).await?,
         };
         self.withdraw_ports(id).await?;
         for network in self.catalog().release_addresses(id).await? {
@@ -386,15 +456,18 @@ impl Engine {
         row: &ContainerRow,
         ports: Vec<(ContainerId, Ipv4Addr, PublishedPort)>,
     ) -> Result<Container, Error> {
-        let running = self.is_running(row.id)?;
+        let alive = self.is_running(row.id)?;
+        let state = State::load(&self.state_dir(row.id))?;
         // One that was killed has left the others.
-        let ports = ports.into_iter().filter(|_| running).map(|(_, _, port)| port).collect();
+        let ports = ports.into_iter().filter(|_| alive).map(|(_, _, port)| port).collect();
         Ok(Container {
             id: row.id,
             name: row.name.clone(),
             config: from_json(&row.config)?,
-            state: State::load(&self.state_dir(row.id))?,
-            running,
+            created: row.created,
+            // Its supervisor outlives it for a moment, and is there before it.
+            running: alive && state.as_ref().is_some_and(|s| s.status == Status::Running),
+            state,
             ports,
             log_path: self.log_path(row.id),
         })
@@ -435,6 +508,24 @@ impl Engine {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits for the supervisor of a container that has ended, which is about to be gone.
+    async fn claim_ended(&self, row: &ContainerRow) -> Result<Claim, Error> {
+        let run_dir = self.run_dir(row.id);
+        let (deadline, mut pause) = (tokio::time::Instant::now() + SUPERVISOR_END, FIRST_PAUSE);
+        loop {
+            let state = State::load(&self.state_dir(row.id))?;
+            let ended = state.is_some_and(|s| s.status == Status::Exited);
+            if !ended || tokio::time::Instant::now() >= deadline {
+                return Err(Error::Running(row.name.clone()));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if let Some(claim) = engine_runtime::claim(&run_dir).at(&run_dir)? {
+                return Ok(claim);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::catalog::Catalog;
 use crate::error::{At, Error, check_host, check_root};
+use crate::events::Watchers;
 use crate::network::Switches;
 
 /// The container engine over one root directory. Cheap to clone.
@@ -25,6 +26,7 @@ struct Inner {
     networks: NetworkDriver,
     switches: Switches,
     launcher: Launcher,
+    watchers: Watchers,
 }
 
 impl Engine {
@@ -54,6 +56,7 @@ impl Engine {
             networks,
             switches: Switches::default(),
             launcher,
+            watchers: Watchers::default(),
         }));
         engine.sweep_sessions().await?;
         engine.sweep_after_boot().await?;
@@ -106,6 +109,10 @@ impl Engine {
 
     pub(crate) fn launcher(&self) -> &Launcher {
         &self.0.launcher
+    }
+
+    pub(crate) fn watchers(&self) -> &Watchers {
+        &self.0.watchers
     }
 
     /// The cgroup directory that this root's containers share.

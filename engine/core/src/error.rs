@@ -39,6 +39,25 @@ pub enum Error {
     /// No network has this id or name.
     #[error("no such network: {0}")]
     NoSuchNetwork(String),
+    /// No volume has this name.
+    #[error("no such volume: {0}")]
+    NoSuchVolume(String),
+    /// Containers run on the network.
+    #[error("network {network} is in use by {container}: stop or remove the container first")]
+    NetworkInUse {
+        /// The network's name.
+        network: String,
+        /// A container's name.
+        container: String,
+    },
+    /// Containers have the volume among their mounts.
+    #[error("volume {volume} is in use by {}: remove the containers first", containers.join(", "))]
+    VolumeInUse {
+        /// The volume's name.
+        volume: String,
+        /// The containers' ids.
+        containers: Vec<String>,
+    },
     /// Another object has the name.
     #[error("the {what} name {name:?} is already in use by {holder}")]
     NameInUse {
@@ -50,8 +69,13 @@ pub enum Error {
         holder: String,
     },
     /// A name with characters that names do not have.
-    #[error("invalid container name {0:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
-    InvalidName(String),
+    #[error("invalid {what} name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    InvalidName {
+        /// `container` or `volume`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// The container runs.
     #[error("container {0} is running: stop it first, or force its removal")]
     Running(String),
@@ -165,10 +189,11 @@ impl Error {
         match self {
             Self::NotRoot => ErrorKind::Forbidden,
             Self::MissingFeature { .. } | Self::RootOnOverlay { .. } => ErrorKind::Unsupported,
-            Self::NoSuchContainer(_) | Self::NoSuchNetwork(_) => ErrorKind::NotFound,
-            Self::ImageInUse { .. } | Self::SeveralNames(_) => ErrorKind::Conflict,
+            Self::NoSuchContainer(_) | Self::NoSuchNetwork(_) | Self::NoSuchVolume(_) => ErrorKind::NotFound,
+            Self::ImageInUse { .. } | Self::SeveralNames(_) | Self::VolumeInUse { .. } => ErrorKind::Conflict,
+            Self::NetworkInUse { .. } => ErrorKind::Forbidden,
             Self::NameInUse { .. } | Self::Running(_) | Self::NotRunning(_) => ErrorKind::Conflict,
-            Self::NoCommand | Self::InvalidName(_) => ErrorKind::InvalidArgument,
+            Self::NoCommand | Self::InvalidName { .. } => ErrorKind::InvalidArgument,
             Self::Port(e) => e.kind(),
             Self::RestartPolicy(e) => e.kind(),
             Self::RestartAndRemove => ErrorKind::InvalidArgument,

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use engine_network::{BridgeSpec, DEFAULT_POOLS, Ipv4Net, SubnetPool, Switch};
 use engine_runtime::Client;
 use engine_runtime::dns::Names;
-use engine_types::{NetworkId, SessionId};
+use engine_types::{ContainerId, NetworkId, SessionId};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{NetworkRow, from_json, to_json};
@@ -40,6 +41,9 @@ pub struct NetworkConfig {
     pub internal: bool,
     /// Its containers may reach the host's own services and link-local addresses.
     pub host_access: bool,
+    /// Free text for tools.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Goes with this session.
     pub session: Option<SessionId>,
 }
@@ -57,6 +61,8 @@ pub struct Network {
     pub gateway: Ipv4Addr,
     /// As it was asked for.
     pub config: NetworkConfig,
+    /// When it was made.
+    pub created: Timestamp,
 }
 
 impl Engine {
@@ -80,9 +86,37 @@ impl Engine {
         Network::from_row(&row)
     }
 
+    /// All networks, oldest first.
+    pub async fn networks(&self) -> Result<Vec<Network>, Error> {
+        self.catalog().networks().await?.iter().map(Network::from_row).collect()
+    }
+
+    /// Where the containers of a network are on it, as far as they have been started.
+    pub async fn network_members(&self, network: &Network) -> Result<Vec<(ContainerId, Ipv4Addr)>, Error> {
+        let mut members = Vec::new();
+        for member in self.catalog().members(network.id).await? {
+            let addresses = self.catalog().addresses_of(member).await?;
+            members
+                .extend(addresses.into_iter().filter(|(id, _)| *id == network.id).map(|(_, a)| (member, a)));
+        }
+        Ok(members)
+    }
+
+    /// A container's address on each network that it has been started on.
+    pub async fn addresses(&self, id: ContainerId) -> Result<Vec<(NetworkId, Ipv4Addr)>, Error> {
+        self.catalog().addresses_of(id).await
+    }
+
     /// Removes a network; none of its containers may run.
     pub async fn remove_network(&self, key: &str) -> Result<(), Error> {
         let network = self.network(key).await?;
+        for member in self.catalog().members(network.id).await? {
+            let container = self.container(&member.to_string()).await?;
+            if container.running {
+                return Err(Error::NetworkInUse { network: network.name, container: container.name });
+            }
+        }
+        self.catalog().release_network(network.id).await?;
         self.remove_bridge(&network).await?;
         self.forget_network(&network).await
     }
@@ -192,6 +226,7 @@ impl Engine {
                 name: config.name.clone(),
                 subnet: subnet.to_string(),
                 config: to_json(&config)?,
+                created: Timestamp::now(),
             };
             if self.catalog().insert_network(&row, config.session).await? {
                 return Network::from_row(&row);
@@ -235,7 +270,14 @@ impl Network {
     fn from_row(row: &NetworkRow) -> Result<Self, Error> {
         let subnet = parse_subnet(row)?;
         let gateway = subnet.hosts().next().ok_or_else(|| Error::Damaged(row.subnet.clone()))?;
-        Ok(Self { id: row.id, name: row.name.clone(), subnet, gateway, config: from_json(&row.config)? })
+        Ok(Self {
+            id: row.id,
+            name: row.name.clone(),
+            subnet,
+            gateway,
+            config: from_json(&row.config)?,
+            created: row.created,
+        })
     }
 }
 

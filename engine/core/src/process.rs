@@ -1,7 +1,7 @@
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use engine_runtime::{Exit, Running};
+use engine_runtime::{Exit, Running, Waiting};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -15,10 +15,7 @@ pub struct Process {
 
 impl Process {
     pub(crate) fn new(running: Running) -> io::Result<Self> {
-        // It is a sequenced-packet socket; the reactor does not care.
-        let socket = std::os::unix::net::UnixDatagram::from(running.as_fd().try_clone_to_owned()?);
-        socket.set_nonblocking(true)?;
-        let ended = UnixDatagram::from_std(socket)?;
+        let ended = watched(running.as_fd())?;
         Ok(Self { running, ended })
     }
 
@@ -51,4 +48,31 @@ impl Process {
     pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
         self.running.resize(rows, columns)
     }
+}
+
+/// Tells of the end of a container's first process to who did not start it.
+#[derive(Debug)]
+pub struct End {
+    waiting: Waiting,
+    /// A duplicate for the reactor to watch.
+    ended: UnixDatagram,
+}
+
+impl End {
+    pub(crate) fn new(waiting: Waiting) -> io::Result<Self> {
+        let ended = watched(waiting.as_fd())?;
+        Ok(Self { waiting, ended })
+    }
+
+    /// Waits until it has ended; `None` if its supervisor was killed, and it with it. May be cancelled.
+    pub async fn wait(&self) -> io::Result<Option<Exit>> {
+        self.ended.async_io(Interest::READABLE, || self.waiting.wait()).await
+    }
+}
+
+fn watched(fd: BorrowedFd<'_>) -> io::Result<UnixDatagram> {
+    // It is a sequenced-packet socket; the reactor does not care.
+    let socket = std::os::unix::net::UnixDatagram::from(fd.try_clone_to_owned()?);
+    socket.set_nonblocking(true)?;
+    UnixDatagram::from_std(socket)
 }

@@ -127,7 +127,12 @@ impl BuildSandbox<'_> {
         let network = NetworkMode::Network { network, aliases: Vec::new() };
         let image = engine_types::ImageId(engine_types::Digest::from_sha256([0; 32]));
         let config = ContainerConfig { network, session: Some(self.session), ..ContainerConfig::new(image) };
-        let row = ContainerRow { id, name: format!("build-{}", id.short()), config: to_json(&config)? };
+        let row = ContainerRow {
+            id,
+            name: format!("build-{}", id.short()),
+            config: to_json(&config)?,
+            created: jiff::Timestamp::now(),
+        };
         let inserted = engine.catalog().insert_container(&row, "build", Some(self.session)).await?;
         inserted.map_err(|holder| Error::NameInUse { what: "container", name: row.name.clone(), holder })?;
         let (state_dir, run_dir) = (engine.state_dir(id), engine.run_dir(id));

@@ -12,6 +12,8 @@ use engine_runtime::spec::{
     Rootfs, Spec,
 };
 
+use engine_types::ContainerId;
+
 use crate::catalog::ContainerRow;
 use crate::container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 use crate::engine::Engine;
@@ -81,6 +83,13 @@ impl Engine {
         let hostname = container.config.hostname.clone().unwrap_or_else(|| container.id.short());
         let idle = ContainerConfig { program: Program::Idle, ..container.config.clone() };
         process(&idle, &image, &hostname)
+    }
+
+    /// The first process of a container, as its image and its configuration have it.
+    pub fn process_of(&self, config: &ContainerConfig, id: ContainerId) -> Result<Process, Error> {
+        let image = self.images().get(config.image)?;
+        let hostname = config.hostname.clone().unwrap_or_else(|| id.short());
+        process(config, &image, &hostname)
     }
 
     /// How the host resolves names; without a configuration, not at all.

@@ -114,6 +114,12 @@ impl Capabilities {
         self.0 & other.0 == other.0
     }
 
+    /// The names of those in it, as `CAP_CHOWN`.
+    pub fn names(self) -> Vec<String> {
+        let names = NAMES.iter().enumerate().filter(|(n, _)| self.0 & 1 << n != 0);
+        names.map(|(_, name)| format!("CAP_{name}")).collect()
+    }
+
     /// The bits, as in `/proc/self/status`.
     pub const fn bits(self) -> u64 {
         self.0

@@ -164,6 +164,37 @@ fn asks_for_the_end(number: i32) -> bool {
     Signal::from_named_raw(number).is_none_or(|signal| !others.contains(&signal))
 }
 
+/// A connection over which the end of a container's first process is told.
+#[derive(Debug)]
+pub struct Waiting {
+    connection: Connection,
+}
+
+impl Waiting {
+    /// Blocks until it has ended; `None` if the supervisor died first. The descriptor ([`AsFd`]) is readable when this
+    /// will not block.
+    pub fn wait(&self) -> io::Result<Option<Exit>> {
+        loop {
+            match self.connection.receive() {
+                Ok(Some((Reply::Exited { code, oom_killed }, _))) => {
+                    return Ok(Some(Exit { code, oom_killed }));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(None),
+                // It ended with the request unread.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl AsFd for Waiting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
 /// A connection to the supervisor of a running container.
 #[derive(Debug)]
 pub struct Client {
@@ -247,16 +278,16 @@ impl Client {
         }
     }
 
-    /// Blocks until the first process has ended; `None` if the supervisor died first.
-    pub fn wait(&self) -> Result<Option<Exit>, ClientError> {
+    /// Asks to be told when the first process has ended.
+    pub fn waiting(self) -> Result<Waiting, ClientError> {
         self.connection.send(&Request::Wait, &[]).map_err(|e| self.failed(e))?;
-        loop {
-            match self.connection.receive().map_err(|e| self.failed(e))? {
-                Some((Reply::Exited { code, oom_killed }, _)) => return Ok(Some(Exit { code, oom_killed })),
-                Some(_) => {}
-                None => return Ok(None),
-            }
-        }
+        Ok(Waiting { connection: self.connection })
+    }
+
+    /// Blocks until the first process has ended; `None` if the supervisor died first.
+    pub fn wait(self) -> Result<Option<Exit>, ClientError> {
+        let path = self.path.clone();
+        self.waiting()?.wait().map_err(|source| ClientError::Connection { path, source })
     }
 
     fn done(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), ClientError> {

@@ -21,7 +21,7 @@ pub mod supervisor;
 
 pub use capabilities::{Capabilities, UnknownCapability};
 pub use cgroup::Hierarchies;
-pub use client::{Claim, Client, ClientError, ExecStreams, Exit, Running, claim, is_alive};
+pub use client::{Claim, Client, ClientError, ExecStreams, Exit, Running, Waiting, claim, is_alive};
 pub use error::{SetupError, Step};
 pub use launch::{LaunchError, Launcher, Starting, StdStreams};
 pub use restart::{ParseRestartPolicyError, RestartPolicy};

@@ -1,7 +1,7 @@
 //! Docker's json-file log: one JSON object a line, `{"log":"text\n","stream":"stdout","time":"RFC 3339"}`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -11,6 +11,9 @@ use crate::spec::LogConfig;
 
 /// The longest line in bytes; longer ones become several entries, all but the last without a newline, as Docker's.
 const LINE_MAX: usize = 16 * 1024;
+
+/// How much of a log is read at once, in bytes.
+const READ_SIZE: usize = 64 * 1024;
 
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +55,53 @@ pub fn read(path: &Path) -> io::Result<Vec<Entry>> {
         entries.extend(bytes.split(|&b| b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()));
     }
     Ok(entries)
+}
+
+/// Reads a log that may still be written. It follows no rotation.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    file: Option<File>,
+    /// The beginning of a line whose end is not there yet.
+    partial: Vec<u8>,
+}
+
+impl Reader {
+    /// A reader that stands at the beginning; there may be no file yet.
+    pub fn open(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), file: None, partial: Vec::new() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next entries; none if there are no more now. A damaged line (a crash cut it) is passed over.
+    pub fn read_more(&mut self) -> io::Result<Vec<Entry>> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => match File::open(&self.path) {
+                Ok(file) => self.file.insert(file),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(e) => return Err(e),
+            },
+        };
+        let mut entries = Vec::new();
+        while entries.is_empty() {
+            let before = self.partial.len();
+            self.partial.resize(before + READ_SIZE, 0);
+            let read = file.read(&mut self.partial[before..]);
+            self.partial.truncate(before + *read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                break;
+            }
+            let Some(end) = self.partial[before..].iter().rposition(|&b| b == b'\n') else { continue };
+            let lines: Vec<u8> = self.partial.drain(..=before + end).collect();
+            entries.extend(lines.split(|&b| b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()));
+        }
+        Ok(entries)
+    }
 }
 
 /// Splits output into lines and writes them to a rotated file.
@@ -211,6 +261,33 @@ mod tests {
             raw.starts_with(r#"{"log":"one\n","stream":"stdout","time":"1970-01-01T00:00:00Z"}"#),
             "{raw}"
         );
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reader = Reader::open(dir.path().join("log.json"));
+        assert_eq!(reader.read_more().unwrap(), []);
+        let mut log = writer(dir.path(), None, 1);
+        let mut expect = |log: &mut Writer, texts: &[&str]| {
+            log.flush().unwrap();
+            let read: Vec<String> = reader.read_more().unwrap().into_iter().map(|e| e.log).collect();
+            assert_eq!(read, texts);
+        };
+        log.write(Stream::Stdout, b"one\ntwo\n", Timestamp::UNIX_EPOCH).unwrap();
+        expect(&mut log, &["one\n", "two\n"]);
+        expect(&mut log, &[]);
+        fs::OpenOptions::new()
+            .append(true)
+            .open(dir.path().join("log.json"))
+            .unwrap()
+            .write_all(b"{\"log\":")
+            .unwrap();
+        expect(&mut log, &[]);
+        log.file
+            .write_all(b"\"three\\n\",\"stream\":\"stderr\",\"time\":\"1970-01-01T00:00:00Z\"}\n")
+            .unwrap();
+        expect(&mut log, &["three\n"]);
     }
 
     #[test]

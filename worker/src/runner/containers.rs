@@ -132,6 +132,7 @@ impl<'a> Containers<'a> {
             internal: job.network == NetworkWish::None,
             host_access: matches!(job.network, NetworkWish::Host),
             session: Some(self.attempt.settings.session.id()),
+            ..NetworkConfig::default()
         };
         self.network = Some(self.attempt.settings.engine.create_network(config).await?);
         Ok(())

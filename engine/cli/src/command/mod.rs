@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod build;
+pub(crate) mod daemon;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod import;

@@ -1,0 +1,385 @@
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::image::Image;
+use engine::runtime::Exit;
+use engine::runtime::spec::Process as ProcessSpec;
+use engine::{
+    Container, ContainerConfig, End, Error, Event, EventKind, MountKind, Network, NetworkMode, signal_number,
+};
+use engine_types::{ContainerId, ErrorKind};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Daemon;
+use crate::error::ApiError;
+use crate::parse::Create;
+
+/// How long a container may take to end by itself, where nobody says otherwise; Docker's.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long without end is, for a container that is never to be killed: a client says -1.
+const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+/// The label that tells volumes without a name of their own from others; Docker's.
+pub(super) const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
+
+/// A container with what else is told of it.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) container: Container,
+    /// Its first process, resolved.
+    pub(crate) process: ProcessSpec,
+    /// `None` if it is gone.
+    pub(crate) image: Option<Image>,
+    pub(crate) network: Option<Attached>,
+    /// The execs that run in it.
+    pub(crate) execs: Vec<String>,
+    /// Bytes of its own files, and of those with its image's, if that was asked for.
+    pub(crate) size: Option<(u64, u64)>,
+    /// Where volumes are.
+    pub(crate) volumes: PathBuf,
+}
+
+/// The network of a container.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) network: Network,
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) aliases: Vec<String>,
+}
+
+/// What a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    NotRunning,
+    NextExit,
+    Removed,
+}
+
+/// How a container's network is called in requests.
+pub(crate) fn network_mode(config: &ContainerConfig) -> String {
+    match &config.network {
+        NetworkMode::None => "none".to_owned(),
+        NetworkMode::Host => "host".to_owned(),
+        NetworkMode::Network { network, .. } => network.clone(),
+    }
+}
+
+impl Daemon {
+    /// Makes a container and its volumes; warnings beside its id.
+    pub(crate) async fn create(&self, create: Create) -> Result<ContainerId, ApiError> {
+        let Create { mut config, anonymous, make_sources } = create;
+        if let NetworkMode::Network { network, .. } = &config.network {
+            match network.as_str() {
+                "bridge" => drop(self.engine().default_network().await?),
+                name => drop(self.engine().network(name).await?),
+            }
+        }
+        self.engine().images().get(config.image)?;
+        // Fails if there is nothing to run.
+        let made_up = ContainerId::from_random([0; 32]);
+        self.engine().process_of(&config, made_up)?;
+        for source in make_sources {
+            std::fs::create_dir_all(&source)
+                .map_err(|e| ApiError::Invalid(format!("mount source {}: {e}", source.display())))?;
+        }
+        for mount in anonymous {
+            let name = ContainerId::from_random(super::random()?).to_string();
+            let labels = [(ANONYMOUS_LABEL.to_owned(), String::new())].into();
+            self.engine().create_labelled_volume(&name, &labels).await?;
+            config.mounts[mount].kind = MountKind::Volume(name);
+        }
+        let volumes = config.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Volume(name) => Some(name.clone()),
+            _ => None,
+        });
+        for name in volumes.collect::<Vec<_>>() {
+            if self.engine().create_labelled_volume(&name, &Default::default()).await? {
+                self.record(EventKind::Volume, "create", &name, &[("driver", "local")]).await?;
+            }
+        }
+        let id = self.engine().create_container(config).await?;
+        self.engine().record_container(id, "create", &[]).await?;
+        Ok(id)
+    }
+
+    pub(crate) async fn see(&self, container: Container, size: bool) -> Result<Seen, ApiError> {
+        let config = &container.config;
+        let image = match self.engine().images().get(config.image) {
+            Ok(image) => Some(image),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(e.into()),
+        };
+        let process = match self.engine().process_of(config, container.id) {
+            Ok(process) => process,
+            // Its image is gone, or it runs nothing but execs.
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidArgument) => {
+                ProcessSpec::default()
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let network = match &config.network {
+            NetworkMode::Network { network, aliases } => self.attached(&container, network, aliases).await?,
+            NetworkMode::None | NetworkMode::Host => None,
+        };
+        let size = match size {
+            true => {
+                let upper = container.log_path.with_file_name("upper");
+                let own = super::blocking(move || super::system::disk_usage(&upper)).await;
+                Some((own, own + image.as_ref().map_or(0, |image| image.file_bytes)))
+            }
+            false => None,
+        };
+        let execs = self.execs().running_in(container.id);
+        let volumes = self.engine().paths().root.join("volumes");
+        Ok(Seen { container, process, image, network, execs, size, volumes })
+    }
+
+    async fn attached(
+        &self,
+        container: &Container,
+        network: &str,
+        aliases: &[String],
+    ) -> Result<Option<Attached>, ApiError> {
+        let network = match self.engine().network(network).await {
+            Ok(network) => network,
+            Err(Error::NoSuchNetwork(_)) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let addresses = self.engine().addresses(container.id).await?;
+        let address = addresses.into_iter().find(|(id, _)| *id == network.id).map(|(_, address)| address);
+        Ok(Some(Attached { network, address, aliases: aliases.to_vec() }))
+    }
+
+    pub(crate) async fn start(&self, key: &str) -> Result<(), ApiError> {
+        let container = self.engine().container(key).await?;
+        if container.running {
+            return Err(ApiError::NotModified);
+        }
+        let id = container.id;
+        let (streams, more) = self.take_pending(id);
+        let process = match self.engine().start_container(&id.to_string(), streams).await {
+            Ok(process) => process,
+            Err(error) => {
+                if container.config.auto_remove {
+                    self.remove(&id.to_string(), true, true).await?;
+                }
+                return Err(error.into());
+            }
+        };
+        for socket in more {
+            match self.engine().attach_container(id, socket, container.config.stdin).await {
+                // It has ended already.
+                Ok(()) | Err(Error::NotRunning(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.engine().record_container(id, "start", &[]).await?;
+        self.watched().insert(id);
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            let exit = process.wait().await;
+            daemon.ended(id, exit).await;
+        });
+        Ok(())
+    }
+
+    /// Looks after a running container that somebody else started.
+    pub(super) fn watch_end(&self, id: ContainerId, end: End) {
+        self.watched().insert(id);
+        let daemon = self.clone();
+        tokio::spawn(async move {
+            // Without a word its supervisor was killed, and it with it.
+            let exit =
+                end.wait().await.map(|exit| exit.unwrap_or(Exit { code: super::KILLED, oom_killed: false }));
+            daemon.ended(id, exit).await;
+        });
+    }
+
+    async fn ended(&self, id: ContainerId, exit: std::io::Result<Exit>) {
+        let result = async {
+            let exit = exit?;
+            if exit.oom_killed {
+                self.engine().record_container(id, "oom", &[]).await?;
+            }
+            self.engine().record_container(id, "die", &[("exitCode", exit.code.to_string())]).await?;
+            self.watched().remove(&id);
+            if self.engine().container(&id.to_string()).await?.config.auto_remove {
+                self.remove(&id.to_string(), true, true).await?;
+            }
+            Ok::<_, ApiError>(())
+        };
+        match result.await {
+            // Somebody else has removed it meanwhile.
+            Ok(()) | Err(ApiError::Engine(Error::NoSuchContainer(_))) => {}
+            Err(error) => {
+                tracing::warn!(container = %id.short(), error = %error.message(), "cannot follow its end");
+            }
+        }
+    }
+
+    pub(crate) async fn kill(&self, key: &str, signal: Option<&str>) -> Result<(), ApiError> {
+        let name = signal.unwrap_or("SIGKILL");
+        let number =
+            signal_number(name).ok_or_else(|| ApiError::Invalid(format!("Invalid signal: {name}")))?;
+        let container = self.engine().container(key).await?;
+        let not_running = || {
+            let (name, id) = (key, container.id);
+            ApiError::Conflict(format!("cannot kill container: {name}: container {id} is not running"))
+        };
+        if !container.running {
+            return Err(not_running());
+        }
+        match self.engine().kill_container(&container.id.to_string(), number).await {
+            Err(Error::NotRunning(_)) => return Err(not_running()),
+            result => result?,
+        }
+        let signal = [("signal", number.to_string())];
+        Ok(self.engine().record_container(container.id, "kill", &signal).await?)
+    }
+
+    pub(crate) async fn stop(&self, key: &str, seconds: Option<i64>) -> Result<(), ApiError> {
+        let container = self.engine().container(key).await?;
+        if !container.running {
+            return Err(ApiError::NotModified);
+        }
+        let grace = match seconds.or(container.config.stop_timeout.map(i64::from)) {
+            None => STOP_TIMEOUT,
+            Some(seconds) => u64::try_from(seconds).map_or(FOREVER, Duration::from_secs),
+        };
+        let recorded = self.end_recorded(container.id);
+        self.engine().stop_container(&container.id.to_string(), grace).await?;
+        // Its end is recorded before it counts as stopped, so that whoever asks next sees both.
+        recorded.await;
+        match self.engine().record_container(container.id, "stop", &[]).await {
+            Err(Error::NoSuchContainer(_)) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    pub(crate) async fn restart(&self, key: &str, seconds: Option<i64>) -> Result<(), ApiError> {
+        let id = self.engine().container(key).await?.id;
+        match self.stop(key, seconds).await {
+            Ok(()) | Err(ApiError::NotModified) => {}
+            Err(error) => return Err(error),
+        }
+        self.start(&id.to_string()).await?;
+        Ok(self.engine().record_container(id, "restart", &[]).await?)
+    }
+
+    pub(crate) async fn rename(&self, key: &str, name: &str) -> Result<(), ApiError> {
+        let container = self.engine().container(key).await?;
+        let name = name.strip_prefix('/').unwrap_or(name);
+        self.engine().rename_container(&container.id.to_string(), name).await?;
+        let old = [("oldName", format!("/{}", container.name))];
+        Ok(self.engine().record_container(container.id, "rename", &old).await?)
+    }
+
+    /// Removes a container; `volumes` takes those without a name of their own along.
+    pub(crate) async fn remove(&self, key: &str, force: bool, volumes: bool) -> Result<(), ApiError> {
+        let container = self.engine().container(key).await?;
+        let id = container.id;
+        let attributes = {
+            let mut attributes = container.config.labels.clone();
+            let image = container.config.image_name.clone();
+            attributes.insert("image".into(), image.unwrap_or_else(|| container.config.image.to_string()));
+            attributes.insert("name".into(), container.name.clone());
+            attributes
+        };
+        if container.running && force {
+            let recorded = self.end_recorded(id);
+            match self.engine().kill_container(&id.to_string(), kill_signal()).await {
+                Ok(()) => recorded.await,
+                Err(Error::NotRunning(_)) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        match self.engine().remove_container(&id.to_string(), force).await {
+            // It went with its end.
+            Err(Error::NoSuchContainer(_)) if container.config.auto_remove => return Ok(()),
+            result => result?,
+        }
+        self.pending().remove(&id);
+        self.execs().forget(id);
+        self.engine().record(EventKind::Container, "destroy", &id.to_string(), attributes).await?;
+        if volumes {
+            self.remove_anonymous(&container.config).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_anonymous(&self, config: &ContainerConfig) -> Result<(), ApiError> {
+        for mount in &config.mounts {
+            let MountKind::Volume(name) = &mount.kind else { continue };
+            let volume = match self.engine().volume(name).await {
+                Ok(volume) => volume,
+                Err(Error::NoSuchVolume(_)) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if volume.labels.contains_key(ANONYMOUS_LABEL) {
+                match self.remove_volume(name, false).await {
+                    // Another container mounts it by its long name.
+                    Ok(()) | Err(ApiError::Engine(Error::VolumeInUse { .. })) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves once a container's end from now on is recorded; at once if this daemon does not record it.
+    fn end_recorded(&self, id: ContainerId) -> impl Future<Output = ()> + use<> {
+        let mut events = self.engine().watch_events();
+        let (watched, key) = (self.watched().contains(&id), id.to_string());
+        async move {
+            if !watched {
+                return;
+            }
+            loop {
+                match events.recv().await {
+                    Ok(event) if event.actor == key && event.action == "die" => return,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => return,
+                }
+            }
+        }
+    }
+
+    /// Waits for what a client waits for; the container's exit code. `events` began before the client was answered.
+    pub(crate) async fn wait(
+        &self,
+        id: ContainerId,
+        condition: WaitFor,
+        mut events: broadcast::Receiver<Event>,
+    ) -> Result<i32, ApiError> {
+        let key = id.to_string();
+        if condition == WaitFor::NotRunning {
+            return Ok(self.engine().wait_container(&key).await?.unwrap_or(0));
+        }
+        let mut code = self.engine().container(&key).await?.state.and_then(|s| s.exit_code).unwrap_or(0);
+        loop {
+            let event = match events.recv().await {
+                Ok(event) => event,
+                Err(RecvError::Lagged(_)) => match self.engine().container(&key).await {
+                    Ok(_) => continue,
+                    Err(_) => return Ok(code),
+                },
+                Err(RecvError::Closed) => return Ok(code),
+            };
+            if event.actor != key {
+                continue;
+            }
+            if let Some(exit) = event.attributes.get("exitCode").and_then(|code| code.parse().ok()) {
+                code = exit;
+            }
+            match (event.action.as_str(), condition) {
+                ("die", WaitFor::NextExit) | ("destroy", _) => return Ok(code),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn kill_signal() -> i32 {
+    rustix::process::Signal::KILL.as_raw()
+}

@@ -1,0 +1,201 @@
+use std::io::Read;
+use std::sync::Arc;
+
+use engine::image::{
+    ArchiveFormat, Credentials, ImageConfig, ImageSummary, Loaded, Platform, PullEvent, PullOptions,
+};
+use engine::{Error, EventKind, RemovedImage};
+use engine_types::{ErrorKind, ImageId, Reference};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+
+use super::{Daemon, blocking};
+use crate::error::ApiError;
+
+/// What is to be pulled, as whom.
+#[derive(Debug)]
+pub(crate) struct PullRequest {
+    pub(crate) reference: Reference,
+    pub(crate) platform: Option<Platform>,
+    pub(crate) credentials: Option<Credentials>,
+}
+
+impl Daemon {
+    /// An image that a container is to be made of. Docker names the image in full where it is missing.
+    pub(crate) fn image_for(&self, name: &str) -> Result<ImageId, ApiError> {
+        if name.is_empty() {
+            return Err(ApiError::Invalid("no image specified".to_owned()));
+        }
+        Ok(self.engine().images().resolve(name)?.id)
+    }
+
+    /// All images, each with the number of containers that were made of it.
+    pub(crate) async fn images(&self) -> Result<Vec<(ImageSummary, i64)>, ApiError> {
+        let containers = self.engine().containers().await?;
+        let images = self.engine().images().clone();
+        let all = blocking(move || images.list()).await?;
+        let count = |id| containers.iter().filter(|c| c.config.image == id).count();
+        let pair = |summary: ImageSummary| {
+            let containers = i64::try_from(count(summary.id)).unwrap_or(i64::MAX);
+            (summary, containers)
+        };
+        Ok(all.into_iter().map(pair).collect())
+    }
+
+    pub(crate) async fn tag(&self, name: &str, reference: &Reference) -> Result<(), ApiError> {
+        let image = self.engine().images().resolve(name)?;
+        self.engine().images().tag(image.id, reference)?;
+        self.record(EventKind::Image, "tag", &image.id.to_string(), &[("name", &reference.to_string())]).await
+    }
+
+    /// Removes a name or an image; `force` takes all names of one that is given by its id.
+    pub(crate) async fn remove_image(&self, name: &str, force: bool) -> Result<RemovedImage, ApiError> {
+        let removed = match self.engine().remove_image(name).await {
+            Err(Error::SeveralNames(id)) if force => {
+                let mut all = RemovedImage::default();
+                for reference in self.engine().images().references_of(id)? {
+                    match self.engine().remove_image(&reference.to_string()).await {
+                        Ok(removed) => {
+                            all.untagged.extend(removed.untagged);
+                            all.deleted = all.deleted.or(removed.deleted);
+                        }
+                        // It went with the last tag of its repository.
+                        Err(e) if e.kind() == ErrorKind::NotFound => {}
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+                all
+            }
+            result => result?,
+        };
+        for reference in &removed.untagged {
+            self.record(EventKind::Image, "untag", &reference.to_string(), &[]).await?;
+        }
+        if let Some(id) = removed.deleted {
+            self.record(EventKind::Image, "delete", &id.to_string(), &[]).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Pulls an image; what happens is told meanwhile, in order.
+    pub(crate) async fn pull(
+        &self,
+        request: &PullRequest,
+        progress: &(dyn Fn(PullEvent) + Sync),
+    ) -> Result<(), ApiError> {
+        let mut options = PullOptions { platform: request.platform.clone(), ..PullOptions::default() };
+        if let Some(credentials) = &request.credentials {
+            let registry = request.reference.registry().to_owned();
+            options.registries.credentials.insert(registry, credentials.clone());
+        }
+        let images = self.engine().images().clone();
+        images.pull(&request.reference, &options, progress).await.map_err(Error::from)?;
+        blocking(move || images.sync()).await?;
+        let name = request.reference.to_string();
+        self.record(EventKind::Image, "pull", &name, &[("name", &name)]).await
+    }
+
+    pub(crate) async fn load(&self, archive: impl Read + Send + 'static) -> Result<Vec<Loaded>, ApiError> {
+        let images = self.engine().images().clone();
+        let loaded = blocking(move || {
+            let loaded = images.load(archive)?;
+            images.sync()?;
+            Ok::<_, ApiError>(loaded)
+        });
+        let loaded = loaded.await?;
+        for one in &loaded {
+            let id = one.image.id.to_string();
+            let name = one.references.first().map_or_else(|| id.clone(), ToString::to_string);
+            self.record(EventKind::Image, "load", &id, &[("name", &name)]).await?;
+        }
+        Ok(loaded)
+    }
+
+    pub(crate) async fn import(
+        &self,
+        rootfs: impl Read + Send + 'static,
+        comment: Option<String>,
+        reference: Option<Reference>,
+    ) -> Result<ImageId, ApiError> {
+        let platform = Platform::host();
+        let config = ImageConfig {
+            architecture: platform.architecture,
+            os: platform.os,
+            created: Some(jiff::Timestamp::now().to_string()),
+            comment,
+            ..ImageConfig::default()
+        };
+        let images = self.engine().images().clone();
+        let imported = blocking(move || {
+            let image = images.import(rootfs, config, reference.as_ref())?;
+            images.sync()?;
+            Ok::<_, ApiError>(image.id)
+        });
+        let id = imported.await?;
+        self.record(EventKind::Image, "import", &id.to_string(), &[]).await?;
+        Ok(id)
+    }
+
+    /// An archive of images, as it is written.
+    pub(crate) fn save(&self, names: &[String]) -> Result<UnixStream, ApiError> {
+        let images = self.engine().images().clone();
+        let mut chosen = Vec::new();
+        for name in names {
+            let image = images.resolve(name)?;
+            let reference: Option<Reference> = name.parse().ok();
+            let named = reference.filter(|r| images.lookup(r).is_ok_and(|id| id == Some(image.id)));
+            chosen.push((image, named.into_iter().collect()));
+        }
+        let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        tokio::task::spawn_blocking(move || {
+            let writer = std::io::BufWriter::new(writer);
+            if let Err(error) = images.save(&chosen, writer, ArchiveFormat::Docker) {
+                // The client sees the archive end early.
+                tracing::warn!(error = &error as &dyn std::error::Error, "an image archive is cut short");
+            }
+        });
+        Ok(UnixStream::from_std(reader)?)
+    }
+
+    /// The bytes of all images' files.
+    pub(crate) fn image_bytes(summaries: &[(ImageSummary, i64)]) -> u64 {
+        summaries.iter().map(|(summary, _)| summary.file_bytes).sum()
+    }
+}
+
+/// Tells of a pull in Docker's words; nothing where it has none.
+pub(crate) fn pull_progress(reference: &Reference) -> impl Fn(PullEvent) -> Vec<Value> + use<> {
+    let (name, tag) = (reference.to_string(), reference.tag().unwrap_or_default().to_owned());
+    let started = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let repository = match reference.registry() {
+        "docker.io" => reference.repository().to_owned(),
+        registry => format!("{registry}/{}", reference.repository()),
+    };
+    move |event| {
+        let layer = |blob: engine_types::Digest, status: &str| json!({ "status": status, "progressDetail": {}, "id": blob.short() });
+        let mut lines = Vec::new();
+        let talks = !matches!(event, PullEvent::Resolving { .. } | PullEvent::MirrorFailed { .. });
+        if talks && !started.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            lines.push(json!({ "status": format!("Pulling from {repository}"), "id": tag }));
+        }
+        match event {
+            PullEvent::Resolving { .. } | PullEvent::MirrorFailed { .. } | PullEvent::LayerResumed { .. } => {
+            }
+            PullEvent::LayerExists { blob } => lines.push(layer(blob, "Already exists")),
+            PullEvent::LayerStarted { blob, .. } => lines.push(layer(blob, "Pulling fs layer")),
+            PullEvent::LayerProgress { blob, received, size } => lines.push(json!({
+                "status": "Downloading", "id": blob.short(),
+                "progressDetail": { "current": received, "total": size },
+            })),
+            PullEvent::LayerExtracting { blob } => lines.push(layer(blob, "Download complete")),
+            PullEvent::LayerDone { blob } => lines.push(layer(blob, "Pull complete")),
+            PullEvent::Done { digest, up_to_date } => {
+                let what = if up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+                lines.push(json!({ "status": format!("Digest: {digest}") }));
+                lines.push(json!({ "status": format!("Status: {what} for {name}") }));
+            }
+        }
+        lines
+    }
+}

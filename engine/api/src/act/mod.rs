@@ -1,0 +1,134 @@
+//! What requests do: everything that uses the engine, and the little that the daemon itself holds.
+
+mod attach;
+mod container;
+mod exec;
+mod image;
+mod network;
+mod prune;
+mod system;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::{Engine, EventKind};
+use engine_types::ContainerId;
+use jiff::Timestamp;
+
+use crate::error::ApiError;
+use exec::Execs;
+
+pub(crate) use container::{Seen, WaitFor, network_mode};
+pub(crate) use exec::{ExecSpec, ExecView};
+pub(crate) use image::{PullRequest, pull_progress};
+pub(crate) use system::Host;
+
+/// The exit code of a container whose supervisor was killed, and it with it.
+pub(crate) const KILLED: i32 = 137;
+/// The most clients that wait for one container's start, which is when they are attached.
+const PENDING_MAX: usize = 64;
+
+/// The engine with what only its daemon knows. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Daemon(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    /// The streams of clients that attached to a container before its start.
+    pending: Mutex<HashMap<ContainerId, Vec<OwnedFd>>>,
+    execs: Mutex<Execs>,
+    /// Containers whose end this daemon records.
+    watched: Mutex<HashSet<ContainerId>>,
+}
+
+impl Daemon {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self(Arc::new(Inner {
+            engine,
+            pending: Mutex::default(),
+            execs: Mutex::default(),
+            watched: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<OwnedFd>>> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashSet<ContainerId>> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn execs(&self) -> MutexGuard<'_, Execs> {
+        self.0.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what an earlier daemon of this root left: watches what runs, and removes what was to go with its end
+    /// and has ended meanwhile.
+    pub(crate) async fn resume(&self) -> Result<(), ApiError> {
+        self.record_missed().await?;
+        for container in self.engine().containers().await? {
+            match self.engine().end(container.id).await? {
+                Some(end) => self.watch_end(container.id, end),
+                None if container.config.auto_remove && container.state.is_some() => {
+                    self.remove(&container.id.to_string(), true, true).await?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Records the ends that came while there was no daemon: those of containers whose last event is another.
+    async fn record_missed(&self) -> Result<(), ApiError> {
+        let mut last: HashMap<String, String> = HashMap::new();
+        for event in self.engine().events_since(Timestamp::UNIX_EPOCH).await? {
+            if matches!(event.action.as_str(), "start" | "die") {
+                last.insert(event.actor, event.action);
+            }
+        }
+        for container in self.engine().containers().await? {
+            let started = last.get(&container.id.to_string()).is_some_and(|action| action == "start");
+            let state = container.state.filter(|_| started && !container.running);
+            if let Some(state) = state.filter(|state| state.started_at.is_some()) {
+                let code = [("exitCode", state.exit_code.unwrap_or(KILLED).to_string())];
+                self.engine().record_container(container.id, "die", &code).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what happened to an image, a network or a volume.
+    async fn record(
+        &self,
+        kind: EventKind,
+        action: &str,
+        actor: &str,
+        attributes: &[(&str, &str)],
+    ) -> Result<(), ApiError> {
+        let attributes: BTreeMap<String, String> =
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Ok(self.engine().record(kind, action, actor, attributes).await?)
+    }
+}
+
+/// Bytes for a new id.
+fn random() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes)
+}
+
+/// Runs blocking work off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}

@@ -1,0 +1,143 @@
+//! What went wrong, as Docker says it: status and text.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use engine::image::{LoadError, StoreError};
+use engine_types::ErrorKind;
+use serde_json::json;
+
+/// Why a request was not answered as asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// What it names is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Its object is not in the state for it.
+    #[error("{0}")]
+    Conflict(String),
+    /// Nobody may do this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// An option that this engine lacks.
+    #[error("{0} is not supported by this engine yet")]
+    Unsupported(String),
+    /// This engine is not part of a swarm.
+    #[error(
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to \
+         swarm and try again."
+    )]
+    NoSwarm,
+    /// It is so already.
+    #[error("not modified")]
+    NotModified,
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// An archive could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The request's body or a stream of this process broke.
+    #[error("{0}")]
+    Broken(#[from] std::io::Error),
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl ApiError {
+    /// What it means to the caller.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::InvalidArgument,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Conflict(_) | Self::NotModified => ErrorKind::Conflict,
+            Self::Forbidden(_) => ErrorKind::Forbidden,
+            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::NoSwarm => ErrorKind::Unavailable,
+            Self::Engine(e) => e.kind(),
+            Self::Load(e) => e.kind(),
+            Self::Broken(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// Docker's words for it.
+    pub(crate) fn message(&self) -> String {
+        use engine::Error as E;
+        let Self::Engine(error) = self else { return with_causes(self) };
+        match error {
+            E::NoSuchContainer(key) => format!("No such container: {key}"),
+            E::NoSuchNetwork(key) => format!("network {key} not found"),
+            E::NoSuchVolume(name) => format!("get {name}: no such volume"),
+            E::NameInUse { what: "container", name, holder } => format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to \
+                 remove (or rename) that container to be able to reuse that name."
+            ),
+            E::NameInUse { what: "network", name, .. } => format!("network with name {name} already exists"),
+            E::InvalidName { what: "container", name } => {
+                format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+            }
+            E::Running(name) => format!(
+                "cannot remove container \"{name}\": container is running: stop the container before removing or \
+                 force remove"
+            ),
+            E::NotRunning(id) => format!("container {id} is not running"),
+            E::VolumeInUse { volume, containers } => {
+                format!("remove {volume}: volume is in use - [{}]", containers.join(", "))
+            }
+            E::NetworkInUse { network, container } => format!(
+                "error while removing network: network {network} has active endpoints (name:\"{container}\")"
+            ),
+            E::ImageInUse { image, container } => format!(
+                "conflict: unable to delete {} (must be forced) - image is being used by container {container}",
+                image.0.short()
+            ),
+            E::SeveralNames(image) => format!(
+                "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+                image.0.short()
+            ),
+            other => with_causes(other),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self.kind() {
+            _ if matches!(self, Self::NotModified) => StatusCode::NOT_MODIFIED,
+            ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
+            ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::Conflict => StatusCode::CONFLICT,
+            ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            // 499 is not in HTTP; the client that would see it has gone.
+            ErrorKind::Corrupt | ErrorKind::Cancelled | ErrorKind::Internal => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status == StatusCode::NOT_MODIFIED {
+            return status.into_response();
+        }
+        if status.is_server_error() {
+            tracing::debug!(error = %with_causes(&self), %status, "request failed");
+        }
+        super::render::json(status, &json!({ "message": self.message() }))
+    }
+}
+
+/// An error with its causes, in a line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,217 @@
+//! The body of `containers/create` into a container's configuration.
+
+use std::collections::BTreeMap;
+
+use engine::{ContainerConfig, Program, signal_number};
+use engine_types::ImageId;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::host_config::{HostConfig, refuse_unsupported};
+use super::mounts;
+use crate::error::ApiError;
+
+/// As Docker's `ContainerCreateBody`. What is not named here has no effect in Docker either, or is in
+/// [`refuse_unsupported`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Body {
+    hostname: String,
+    user: String,
+    tty: bool,
+    open_stdin: bool,
+    env: Vec<String>,
+    cmd: Option<Words>,
+    pub(crate) image: String,
+    volumes: BTreeMap<String, Value>,
+    working_dir: String,
+    entrypoint: Option<Words>,
+    labels: BTreeMap<String, String>,
+    stop_signal: Option<String>,
+    stop_timeout: Option<u32>,
+    network_disabled: bool,
+    host_config: HostConfig,
+    networking_config: NetworkingConfig,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+/// A command is a list, or one word of old clients.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Words {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Words {
+    fn into_list(self) -> Vec<String> {
+        match self {
+            Self::One(word) => vec![word],
+            Self::Many(words) => words,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworkingConfig {
+    endpoints_config: BTreeMap<String, Endpoint>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Endpoint {
+    aliases: Vec<String>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+/// A container that is to be made.
+#[derive(Debug)]
+pub(crate) struct Create {
+    pub(crate) config: ContainerConfig,
+    /// Where each of its unnamed volumes goes; the index is of `config.mounts`, whose name is still to be given.
+    pub(crate) anonymous: Vec<usize>,
+    /// Directories of the host that are made if absent, as for `-v`.
+    pub(crate) make_sources: Vec<std::path::PathBuf>,
+}
+
+/// Options of the container itself that this engine lacks, and how the client calls them.
+const UNSUPPORTED: [(&str, &str); 3] =
+    [("Domainname", "--domainname"), ("MacAddress", "--mac-address"), ("Shell", "Shell")];
+/// The same for an endpoint.
+const UNSUPPORTED_ENDPOINT: [(&str, &str); 4] = [
+    ("IPAMConfig", "--ip"),
+    ("Links", "--link"),
+    ("DriverOpts", "--network driver-opt"),
+    ("MacAddress", "--mac-address"),
+];
+
+/// Turns a body into a configuration; `image` is what `body.image` stands for.
+pub(crate) fn create(name: Option<&str>, image: ImageId, body: Body) -> Result<Create, ApiError> {
+    refuse_unsupported(&body.rest, &UNSUPPORTED)?;
+    refuse_healthcheck(&body.rest)?;
+    let host = body.host_config;
+    host.refuse_unsupported()?;
+    if let Some(signal) = body.stop_signal.iter().find(|s| !s.is_empty() && signal_number(s).is_none()) {
+        return Err(ApiError::Invalid(format!("invalid stop signal: {signal}")));
+    }
+    let entrypoint = body.entrypoint.map(Words::into_list).filter(|words| !words.is_empty());
+    // One empty word takes the image's away.
+    let entrypoint = entrypoint.map(|words| if words == [""] { Vec::new() } else { words });
+    let command = body.cmd.map(Words::into_list).filter(|words| !words.is_empty());
+    let (mode, aliases) = endpoint(&host.network_mode, body.networking_config)?;
+    let network =
+        if body.network_disabled { engine::NetworkMode::None } else { host.network(&mode, aliases)? };
+    let mounts = mounts::parse(&host, body.volumes.keys())?;
+    let config = ContainerConfig {
+        name: name.map(str::to_owned),
+        program: Program::Command { entrypoint, command },
+        env: body.env,
+        working_dir: some(body.working_dir),
+        user: some(body.user),
+        terminal: body.tty,
+        stdin: body.open_stdin,
+        init: host.init,
+        hostname: some(body.hostname),
+        mounts: mounts.mounts,
+        network,
+        extra_hosts: host.extra_hosts()?,
+        security: host.security()?,
+        resources: host.resources()?,
+        read_only: host.readonly_rootfs,
+        shm_size: host.shm_size()?,
+        labels: body.labels,
+        image_name: Some(body.image),
+        auto_remove: host.auto_remove,
+        stop_signal: body.stop_signal.filter(|signal| !signal.is_empty()),
+        stop_timeout: body.stop_timeout,
+        ..ContainerConfig::new(image)
+    };
+    Ok(Create { config, anonymous: mounts.anonymous, make_sources: mounts.make_sources })
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The network, and what the container is called there besides its name.
+fn endpoint(mode: &str, networking: NetworkingConfig) -> Result<(String, Vec<String>), ApiError> {
+    let mut endpoints = networking.endpoints_config.into_iter();
+    let Some((name, endpoint)) = endpoints.next() else { return Ok((mode.to_owned(), Vec::new())) };
+    if endpoints.next().is_some() {
+        return Err(ApiError::Unsupported("a container on several networks".to_owned()));
+    }
+    refuse_unsupported(&endpoint.rest, &UNSUPPORTED_ENDPOINT)?;
+    let default = matches!(mode, "" | "default");
+    Ok((if default { name } else { mode.to_owned() }, endpoint.aliases))
+}
+
+fn refuse_healthcheck(rest: &serde_json::Map<String, Value>) -> Result<(), ApiError> {
+    let Some(test) = rest.get("Healthcheck").and_then(|check| check.get("Test")) else { return Ok(()) };
+    let words = test.as_array().map(Vec::as_slice).unwrap_or_default();
+    match words.first().and_then(Value::as_str) {
+        None | Some("NONE") => Ok(()),
+        Some(_) => Err(ApiError::Unsupported("--health-cmd".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{MountKind, NetworkMode};
+    use engine_types::Digest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn image() -> ImageId {
+        ImageId(format!("sha256:{}", "0".repeat(64)).parse::<Digest>().unwrap())
+    }
+
+    fn parse(body: Value) -> Result<Create, ApiError> {
+        create(Some("web"), image(), super::super::typed(body)?)
+    }
+
+    #[test]
+    fn options_reach_the_configuration() {
+        let made = parse(json!({
+            "Image": "busybox", "Cmd": ["echo", "hi"], "Entrypoint": null, "Tty": true, "Env": ["A=1"],
+            "Labels": {"a": "b"}, "Volumes": {"/data": {}}, "StopSignal": "SIGINT",
+            "HostConfig": {
+                "Binds": ["cache:/cache:ro", "/srv:/srv"], "NetworkMode": "shop", "AutoRemove": true,
+                "Memory": 67108864, "NanoCpus": 1500000000, "PidsLimit": 20, "CapDrop": ["ALL"], "CapAdd": ["CHOWN"],
+                "Tmpfs": {"/run": "size=1m"}, "ExtraHosts": ["db:10.0.0.1"],
+                "Ulimits": [{"Name": "nofile", "Soft": 10, "Hard": 20}],
+            },
+        }))
+        .unwrap();
+        let config = made.config;
+        assert_eq!((config.terminal, config.auto_remove, config.env), (true, true, vec!["A=1".to_owned()]));
+        assert_eq!(config.network, NetworkMode::Network { network: "shop".to_owned(), aliases: vec![] });
+        let kinds: Vec<&MountKind> = config.mounts.iter().map(|mount| &mount.kind).collect();
+        assert_eq!(kinds[..2], [&MountKind::Volume("cache".to_owned()), &MountKind::Bind("/srv".into())]);
+        assert_eq!(kinds[2], &MountKind::Tmpfs(Some(1 << 20)));
+        assert!(config.mounts[0].read_only && !config.mounts[1].read_only);
+        assert_eq!(made.anonymous, [3]);
+        assert_eq!(made.make_sources, [std::path::PathBuf::from("/srv")]);
+        assert_eq!(config.security.capabilities, "CHOWN".parse().unwrap());
+        assert_eq!((config.resources.memory, config.resources.pids), (Some(64 << 20), Some(20)));
+        assert_eq!(config.resources.rlimits["nofile"], (Some(10), Some(20)));
+        assert_eq!(config.extra_hosts, [("db".to_owned(), "10.0.0.1".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_lacking_is_named() {
+        let message = |host: Value| parse(json!({"Image": "x", "HostConfig": host})).unwrap_err().message();
+        assert!(message(json!({"Links": ["a:b"]})).starts_with("--link is not supported"));
+        assert!(message(json!({"PortBindings": {"80/tcp": [{"HostPort": "80"}]}})).starts_with("--publish"));
+        assert!(message(json!({"RestartPolicy": {"Name": "always"}})).starts_with("--restart"));
+        assert!(message(json!({"Memory": 1024})).contains("Minimum memory limit allowed is 6MB"));
+        assert!(message(json!({"CapAdd": ["FLY"]})).contains("FLY"));
+        assert!(message(json!({"Binds": ["/a"]})).contains("/a"));
+        let harmless =
+            json!({"RestartPolicy": {"Name": "no"}, "Links": null, "Dns": [], "MemorySwappiness": -1});
+        assert!(parse(json!({"Image": "x", "HostConfig": harmless})).is_ok());
+    }
+}

@@ -1,0 +1,223 @@
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use axum::response::Response;
+use engine::Container;
+use futures::stream::once;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::act::{Daemon, Seen, WaitFor, network_mode};
+use crate::error::ApiError;
+use crate::parse::{self, Call, Filters};
+use crate::{render, stream};
+
+/// Filters of the list of containers.
+const FILTERS: [&str; 10] =
+    ["ancestor", "before", "exited", "id", "label", "name", "network", "since", "status", "volume"];
+
+pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
+    let (filters, limit) = (call.query.filters()?, call.query.number::<i64>("limit")?);
+    filters.expect(&FILTERS)?;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).filter(|&limit| limit > 0);
+    let all = call.query.flag("all") || limit.is_some() || !filters.get("status").is_empty();
+    let all = all || !filters.get("exited").is_empty();
+    let between = between(daemon, &filters).await?;
+    let ancestors: Vec<_> =
+        filters.get("ancestor").iter().filter_map(|name| daemon.image_for(name).ok()).collect();
+    let chosen = |container: &Container| {
+        (all || container.running)
+            && passes(&filters, container)
+            && (filters.get("ancestor").is_empty() || ancestors.contains(&container.config.image))
+            && between.0.is_none_or(|since| container.created > since)
+            && between.1.is_none_or(|before| container.created < before)
+    };
+    let mut summaries = Vec::new();
+    let now = Timestamp::now();
+    for container in daemon.engine().containers().await?.into_iter().filter(chosen) {
+        let seen = daemon.see(container, call.query.flag("size")).await?;
+        if in_network_and_volume(&filters, &seen) {
+            summaries.push(render::container_summary(&seen, call.version, now));
+        }
+    }
+    summaries.truncate(limit.unwrap_or(usize::MAX));
+    Ok(render::ok(&summaries))
+}
+
+/// When the containers of the filters `since` and `before` were made.
+async fn between(
+    daemon: &Daemon,
+    filters: &Filters,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), ApiError> {
+    let mut times = [None, None];
+    for (time, name) in times.iter_mut().zip(["since", "before"]) {
+        if let Some(key) = filters.get(name).first() {
+            *time = Some(daemon.engine().container(key).await?.created);
+        }
+    }
+    let [since, before] = times;
+    Ok((since, before))
+}
+
+fn passes(filters: &Filters, container: &Container) -> bool {
+    let id = container.id.to_string();
+    let status = match (&container.state, container.running) {
+        (_, true) => "running",
+        (None, _) => "created",
+        _ => "exited",
+    };
+    let ended = container.state.as_ref().filter(|_| !container.running);
+    // Docker reads a name as a regular expression; plain names and `^/name$` are what clients send.
+    let named = |wanted: &str| {
+        let (start, rest) = wanted.strip_prefix('^').map_or((false, wanted), |rest| (true, rest));
+        let (end, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+        let rest = rest.strip_prefix('/').unwrap_or(rest);
+        match (start, end) {
+            (true, true) => container.name == rest,
+            (true, false) => container.name.starts_with(rest),
+            (false, true) => container.name.ends_with(rest),
+            (false, false) => container.name.contains(rest),
+        }
+    };
+    let exited = |code: &str| ended.is_some_and(|s| s.exit_code.is_some_and(|c| c.to_string() == code));
+    filters.labels(&container.config.labels)
+        && filters.any("id", |prefix| id.starts_with(prefix))
+        && filters.any("name", named)
+        && filters.any("status", |wanted| wanted == status)
+        && filters.any("exited", exited)
+}
+
+fn in_network_and_volume(filters: &Filters, seen: &Seen) -> bool {
+    let config = &seen.container.config;
+    let id = seen.network.as_ref().map(|attached| attached.network.id.to_string());
+    let network = |wanted: &str| network_mode(config) == wanted || id.as_deref() == Some(wanted);
+    let volume = |wanted: &str| {
+        config.mounts.iter().any(|mount| {
+            mount.target.as_os_str() == wanted
+                || matches!(&mount.kind, engine::MountKind::Volume(name) if name == wanted)
+        })
+    };
+    filters.any("network", network) && filters.any("volume", volume)
+}
+
+pub(super) async fn create(daemon: &Daemon, mut call: Call) -> Result<Response, ApiError> {
+    let body: parse::CreateBody = call.json().await?;
+    let name = call.query.text("name").map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
+    let image = daemon.image_for(&body.image)?;
+    let create = parse::create(name.as_deref(), image, body)?;
+    let id = daemon.create(create).await?;
+    Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string(), "Warnings": [] })))
+}
+
+pub(super) async fn inspect(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
+    let container = daemon.engine().container(id).await?;
+    let seen = daemon.see(container, call.query.flag("size")).await?;
+    Ok(render::ok(&render::container(&seen, call.version)))
+}
+
+pub(super) async fn start(daemon: &Daemon, id: &str) -> Result<Response, ApiError> {
+    daemon.start(id).await?;
+    Ok(render::nothing())
+}
+
+pub(super) async fn stop(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
+    refuse_signal(&call)?;
+    daemon.stop(id, call.query.number("t")?).await?;
+    Ok(render::nothing())
+}
+
+pub(super) async fn restart(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
+    refuse_signal(&call)?;
+    daemon.restart(id, call.query.number("t")?).await?;
+    Ok(render::nothing())
+}
+
+fn refuse_signal(call: &Call) -> Result<(), ApiError> {
+    match call.query.text("signal") {
+        Some(_) => Err(ApiError::Unsupported("--signal of stop".to_owned())),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn kill(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
+    daemon.kill(id, call.query.text("signal")).await?;
+    Ok(render::nothing())
+}
+
+pub(super) async fn rename(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
+    let missing = || ApiError::Invalid("Neither old nor new names may be empty".to_owned());
+    daemon.rename(id, call.query.text("name").ok_or_else(missing)?).await?;
+    Ok(render::nothing())
+}
+
+pub(super) async fn remove(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
+    if call.query.flag("link") {
+        return Err(ApiError::Unsupported("--link".to_owned()));
+    }
+    daemon.remove(id, call.query.flag("force"), call.query.flag("v")).await?;
+    Ok(render::nothing())
+}
+
+pub(super) async fn prune(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
+    let filters = call.query.filters()?;
+    filters.expect(&["label", "label!", "until"])?;
+    let pruned = daemon.prune_containers(&filters).await?;
+    Ok(render::ok(&json!({ "ContainersDeleted": pruned.removed, "SpaceReclaimed": pruned.bytes })))
+}
+
+/// Answers at once and tells the exit code when there is one.
+pub(super) async fn wait(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
+    let condition = match call.query.text("condition") {
+        None | Some("not-running") => WaitFor::NotRunning,
+        Some("next-exit") => WaitFor::NextExit,
+        Some("removed") => WaitFor::Removed,
+        Some(other) => return Err(ApiError::Invalid(format!("invalid condition: {other:?}"))),
+    };
+    let events = daemon.engine().watch_events();
+    let id = daemon.engine().container(id).await?.id;
+    let daemon = daemon.clone();
+    let body = Body::from_stream(once(async move {
+        let answer = match daemon.wait(id, condition, events).await {
+            Ok(code) => json!({ "StatusCode": code }),
+            Err(error) => json!({ "StatusCode": -1, "Error": { "Message": error.message() } }),
+        };
+        Ok::<_, std::convert::Infallible>(Bytes::from(format!("{answer}\n")))
+    }));
+    Ok(render::stream("application/json", body))
+}
+
+pub(super) async fn resize(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
+    let (rows, columns) = size(&call)?;
+    let container = daemon.engine().container(id).await?;
+    if !container.running {
+        return Err(ApiError::Conflict(format!("container {} is not running", container.id)));
+    }
+    daemon.engine().resize_container(container.id, rows, columns).await?;
+    Ok(axum::response::IntoResponse::into_response(StatusCode::OK))
+}
+
+/// A terminal's rows and columns.
+pub(super) fn size(call: &Call) -> Result<(u16, u16), ApiError> {
+    let given = |name: &str| {
+        let missing = || ApiError::Invalid(format!("invalid resize {name}: it is missing"));
+        call.query.number(name)?.ok_or_else(missing)
+    };
+    Ok((given("h")?, given("w")?))
+}
+
+pub(super) async fn attach(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
+    let query = &call.query;
+    if query.flag("logs") {
+        return Err(ApiError::Unsupported("attaching with earlier output".to_owned()));
+    }
+    if !query.flag("stream") {
+        return Err(ApiError::Invalid("either logs or stream must be asked for".to_owned()));
+    }
+    let container = daemon.engine().container(id).await?;
+    let stdin = query.flag("stdin");
+    let wanted = stream::Wanted { stdout: query.flag("stdout"), stderr: query.flag("stderr") };
+    let process = daemon.attach(&container, stdin).await?;
+    let terminal = container.config.terminal;
+    daemon.engine().record_container(container.id, "attach", &[]).await?;
+    let joined = stream::Joined { process, stdin, wanted, terminal, ended: None };
+    Ok(stream::hijack(call.upgrade, stream::content_type(terminal, call.version), joined))
+}

@@ -1,0 +1,215 @@
+//! A daemon of a test's own.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+    StartContainerOptions, WaitContainerOptionsBuilder,
+};
+use futures::StreamExt as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tests::{World, expect_success};
+
+/// How long a client waits for an answer that should come at once.
+const ANSWER: u64 = 60;
+
+/// A daemon in a world of its own, which ends with it.
+pub(crate) struct Daemon {
+    pub(crate) world: World,
+    child: Child,
+    socket: PathBuf,
+}
+
+/// An answer in plain HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Daemon {
+    /// Starts one that has busybox.
+    pub(crate) fn start() -> Self {
+        let world = World::new();
+        world.import("busybox:latest");
+        Self::start_in(world)
+    }
+
+    pub(crate) fn start_in(world: World) -> Self {
+        let socket = world.path().join("docker.sock");
+        let child = spawn(&world, &socket);
+        Self { world, child, socket }
+    }
+
+    /// A client.
+    pub(crate) fn docker(&self) -> Docker {
+        let version = bollard::API_DEFAULT_VERSION;
+        Docker::connect_with_unix(self.socket.to_str().unwrap(), ANSWER, version).unwrap()
+    }
+
+    /// A connection that has sent a request.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> UnixStream {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(ANSWER))).unwrap();
+        let length = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: docker\r\nContent-Length: {length}\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        stream
+    }
+
+    /// Asks in plain HTTP.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let headers = "Content-Type: application/json\r\nConnection: close\r\n";
+        read_answer(self.send(method, path, headers, body))
+    }
+
+    /// Kills it without a word, and starts another one in its place.
+    pub(crate) fn crash(&mut self, meanwhile: impl FnOnce()) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        meanwhile();
+        self.child = spawn(&self.world, &self.socket);
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as a service manager does.
+    pub(crate) fn terminate(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}");
+        assert!(!self.socket.exists(), "the socket is left behind");
+    }
+
+    /// Ends it and fails if it, or a container, left anything.
+    pub(crate) fn finish(mut self) {
+        self.terminate();
+        self.world.assert_nothing_is_left();
+    }
+}
+
+impl Drop for Daemon {
+    /// What a failed test leaves.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let containers = std::fs::read_dir(self.world.root().join("containers")).unwrap();
+        let ids: Vec<_> = containers.map(|entry| entry.unwrap().file_name()).collect();
+        if !ids.is_empty() {
+            let _ = self.world.command("engine").args(["rm", "--force"]).args(ids).output();
+        }
+    }
+}
+
+/// Returns once it listens.
+fn spawn(world: &World, socket: &std::path::Path) -> Child {
+    let mut command: Command = world.command("engine");
+    let address = format!("unix://{}", socket.display());
+    let mut child = command.args(["daemon", "-H", &address]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening at") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "the daemon ended before it listened");
+    }
+    // It may go on to say something.
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
+    child
+}
+
+pub(crate) fn read_answer(stream: UnixStream) -> Answer {
+    let mut stream = BufReader::new(stream);
+    let (status, headers) = read_head(&mut stream);
+    let mut body = Vec::new();
+    stream.read_to_end(&mut body).unwrap();
+    Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+}
+
+/// Reads up to a body.
+pub(crate) fn read_head(stream: &mut BufReader<UnixStream>) -> (u16, HashMap<String, String>) {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
+    let mut headers = HashMap::new();
+    loop {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+        let Some((name, value)) = line.trim_end().split_once(": ") else { return (status, headers) };
+        headers.insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+}
+
+/// A container that runs a script in busybox, without a network, changed by `edit`.
+pub(crate) fn script(text: &str, edit: impl FnOnce(&mut ContainerCreateBody)) -> ContainerCreateBody {
+    let mut body = ContainerCreateBody {
+        image: Some("busybox".to_owned()),
+        cmd: Some(["sh", "-c", text].map(str::to_owned).to_vec()),
+        host_config: Some(HostConfig { network_mode: Some("none".to_owned()), ..HostConfig::default() }),
+        ..ContainerCreateBody::default()
+    };
+    edit(&mut body);
+    body
+}
+
+/// The host's part of a container.
+pub(crate) fn host(body: &mut ContainerCreateBody) -> &mut HostConfig {
+    body.host_config.as_mut().unwrap()
+}
+
+pub(crate) async fn create(docker: &Docker, name: &str, body: ContainerCreateBody) -> String {
+    let options = CreateContainerOptionsBuilder::new().name(name).build();
+    docker.create_container(Some(options), body).await.unwrap().id
+}
+
+/// Makes and starts a container.
+pub(crate) async fn run(docker: &Docker, name: &str, body: ContainerCreateBody) -> String {
+    let id = create(docker, name, body).await;
+    start(docker, name).await.unwrap();
+    id
+}
+
+/// The exit code, once the container has ended.
+pub(crate) async fn wait(docker: &Docker, name: &str) -> i64 {
+    let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+    match docker.wait_container(name, Some(options)).next().await.unwrap() {
+        Ok(answer) => answer.status_code,
+        // This is how bollard says that it was not zero.
+        Err(bollard::errors::Error::DockerContainerWaitError { code, .. }) => code,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub(crate) async fn start(docker: &Docker, name: &str) -> Result<(), bollard::errors::Error> {
+    docker.start_container(name, None::<StartContainerOptions>).await
+}
+
+pub(crate) async fn inspect(
+    docker: &Docker,
+    name: &str,
+) -> Result<ContainerInspectResponse, bollard::errors::Error> {
+    docker.inspect_container(name, None::<InspectContainerOptions>).await
+}
+
+pub(crate) async fn remove(docker: &Docker, name: &str) {
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    docker.remove_container(name, Some(options)).await.unwrap();
+}
+
+/// Runs the `engine` command in a daemon's world.
+pub(crate) fn engine(world: &World, arguments: &[&str]) -> String {
+    let output = expect_success(world.command("engine").args(arguments));
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,10 @@
+//! `engine daemon` as clients of Docker see it: through bollard, and by plain HTTP where bollard hides what matters.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod containers;
+mod daemon;
+mod images;
+mod objects;
+mod protocol;
+mod restart;
+mod streams;
