@@ -48,7 +48,7 @@ impl Restarted {
     /// The state after the supervisor has gone.
     fn await_end(&self) -> State {
         loop {
-            match Client::connect(&self.spec.run_dir).and_then(|client| client.wait()) {
+            match Client::connect(&self.spec.run_dir).and_then(Client::wait) {
                 Ok(Some(_)) => {}
                 Ok(None) | Err(ClientError::NotRunning) => break,
                 Err(e) => panic!("{e}"),

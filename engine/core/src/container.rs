@@ -466,7 +466,7 @@ impl Engine {
             config: from_json(&row.config)?,
             created: row.created,
             // Its supervisor outlives it for a moment, and is there before it.
-            running: alive && state.as_ref().is_some_and(|s| s.status == Status::Running),
+            running: alive && state.as_ref().is_some_and(|s| s.status != Status::Exited),
             state,
             ports,
             log_path: self.log_path(row.id),
