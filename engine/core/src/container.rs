@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine_network::{EndpointSpec, IfName, PortMapping, PublishedPort, Switch, Withdrawal};
 use engine_runtime::spec::{HostCommand, Process as ProcessSpec, Resources, Security, Spec};
 use engine_runtime::{
-    Claim, Client, ClientError, ExecStreams, RestartPolicy, Running, Starting, State, StdStreams,
+    Claim, Client, ClientError, ExecStreams, HealthCheck, RestartPolicy, Running, Starting, State, StdStreams,
 };
 use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,9 @@ pub struct ContainerConfig {
     /// What happens when it ends.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// How it is found out whether it works: see [`crate::image_health`] for what its image says.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
     /// Kill it when the process that started it dies.
     pub tether: bool,
     /// Size of /dev/shm in bytes.
@@ -170,6 +173,7 @@ impl ContainerConfig {
             volatile: false,
             log: true,
             restart: RestartPolicy::No,
+            health: None,
             tether: false,
             shm_size: 64 << 20,
             labels: BTreeMap::new(),

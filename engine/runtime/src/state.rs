@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
+
 const FILE: &str = "state.json";
 
 /// What became of a container.
@@ -36,6 +38,9 @@ pub struct State {
     /// Why it could not be restarted.
     #[serde(default)]
     pub error: Option<String>,
+    /// What its probes have told, if it has any.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// Where a container is in its life.
@@ -113,6 +118,7 @@ mod tests {
             restart_count: 2,
             stopped: true,
             error: None,
+            health: None,
         };
         state.store(dir.path()).unwrap();
         assert_eq!(State::load(dir.path()).unwrap(), Some(state));
