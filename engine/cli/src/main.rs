@@ -1,6 +1,7 @@
 //! The `engine` command: containers and images as with `docker`, in this process, without a daemon.
 
 mod command;
+mod health;
 mod output;
 mod ports;
 

@@ -79,7 +79,7 @@ pub struct ContainerConfig {
     /// What happens when it ends.
     #[serde(default)]
     pub restart: RestartPolicy,
-    /// How it is found out whether it works: see [`crate::image_health`] for what its image says.
+    /// How it is found out whether it works: see [`crate::resolve_health`] for what its image says.
     #[serde(default)]
     pub health: Option<HealthCheck>,
     /// Kill it when the process that started it dies.
