@@ -160,10 +160,10 @@ fn every_life_is_probed_anew() {
         }
         assert!(Instant::now() < deadline, "{state:?}");
     };
-    let client = Client::connect(&spec.run_dir)
-        .unwrap_or_else(|e| panic!("{e}: {second:?} {}", crate::runtime::log_text(&spec.state_dir)));
+    let client = Client::connect(&spec.run_dir).unwrap();
     client.stop(9).unwrap();
-    client.wait().unwrap();
+    // It may have ended before it could be asked.
+    assert!(matches!(client.wait(), Ok(_) | Err(ClientError::NotRunning)));
     let probes = second.health.unwrap().log;
     assert!(probes.iter().all(|probe| Some(probe.start) >= second.started_at), "{probes:?}");
 }

@@ -28,7 +28,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Create and run a container.
-    Run(command::run::Args),
+    Run(Box<command::run::Args>),
     /// Run a command in a running container.
     Exec(command::exec::Args),
     /// List containers.
@@ -76,7 +76,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let engine = Engine::open(Paths::host(cli.root, cli.run)).await?;
     engine.stay_open();
     match cli.command {
-        Command::Run(args) => command::run::run(&engine, args).await,
+        Command::Run(args) => command::run::run(&engine, *args).await,
         Command::Exec(args) => command::exec::run(&engine, args).await,
         Command::Ps(args) => command::ps::run(&engine, &args).await,
         Command::Port(args) => command::port::run(&engine, &args).await,
