@@ -4,6 +4,7 @@
 mod bad_input;
 mod checkout;
 mod examples;
+mod health;
 mod host;
 mod interrupt;
 mod ports;

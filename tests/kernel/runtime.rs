@@ -61,6 +61,7 @@ impl Box {
             tether: true,
             cgroup_parent: self.cgroup_parent(),
             restart: RestartPolicy::No,
+            health: None,
             cleanup: None,
             state_dir: dir,
         }

@@ -2,6 +2,7 @@
 //! daemon, for those who come by HTTP.
 
 mod command;
+mod health;
 mod output;
 mod ports;
 
@@ -30,7 +31,7 @@ enum Command {
     /// Serve the Docker Engine API.
     Daemon(command::daemon::Args),
     /// Create and run a container.
-    Run(command::run::Args),
+    Run(Box<command::run::Args>),
     /// Run a command in a running container.
     Exec(command::exec::Args),
     /// List containers.
@@ -83,7 +84,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     engine.stay_open();
     match cli.command {
         Command::Daemon(args) => command::daemon::run(engine, args).await,
-        Command::Run(args) => command::run::run(&engine, args).await,
+        Command::Run(args) => command::run::run(&engine, *args).await,
         Command::Exec(args) => command::exec::run(&engine, args).await,
         Command::Ps(args) => command::ps::run(&engine, &args).await,
         Command::Port(args) => command::port::run(&engine, &args).await,

@@ -9,7 +9,8 @@ use std::time::Duration;
 use engine_network::{EndpointSpec, IfName, PortMapping, PublishedPort, Switch, Withdrawal};
 use engine_runtime::spec::{HostCommand, Process as ProcessSpec, Resources, Security, Spec};
 use engine_runtime::{
-    Claim, Client, ClientError, ExecStreams, RestartPolicy, Running, Starting, State, Status, StdStreams,
+    Claim, Client, ClientError, ExecStreams, HealthCheck, RestartPolicy, Running, Starting, State, Status,
+    StdStreams,
 };
 use engine_types::{ContainerId, ImageId, SessionId};
 use jiff::Timestamp;
@@ -82,6 +83,9 @@ pub struct ContainerConfig {
     /// What happens when it ends.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// How it is found out whether it works: see [`crate::resolve_health`] for what its image says.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
     /// Kill it when the process that started it dies.
     pub tether: bool,
     /// Size of /dev/shm in bytes.
@@ -185,6 +189,7 @@ impl ContainerConfig {
             volatile: false,
             log: true,
             restart: RestartPolicy::No,
+            health: None,
             tether: false,
             shm_size: 64 << 20,
             labels: BTreeMap::new(),

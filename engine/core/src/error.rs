@@ -8,6 +8,7 @@ use engine_network::{
 use engine_runtime::{ClientError, LaunchError, ParseRestartPolicyError, StateError};
 use engine_types::{ErrorKind, FULL_DISK_REMEDY, ImageId, Paths};
 
+use crate::health::HealthCheckError;
 use crate::ports::ParsePortError;
 
 /// Why the engine could not do something.
@@ -102,6 +103,9 @@ pub enum Error {
     /// A text describes no ports.
     #[error(transparent)]
     Port(#[from] ParsePortError),
+    /// A health check makes no sense.
+    #[error(transparent)]
+    HealthCheck(#[from] HealthCheckError),
     /// A text is no restart policy.
     #[error(transparent)]
     RestartPolicy(#[from] ParseRestartPolicyError),
@@ -195,6 +199,7 @@ impl Error {
             Self::NameInUse { .. } | Self::Running(_) | Self::NotRunning(_) => ErrorKind::Conflict,
             Self::NoCommand | Self::InvalidName { .. } => ErrorKind::InvalidArgument,
             Self::Port(e) => e.kind(),
+            Self::HealthCheck(e) => e.kind(),
             Self::RestartPolicy(e) => e.kind(),
             Self::RestartAndRemove => ErrorKind::InvalidArgument,
             Self::PortAllocated { .. } => ErrorKind::Conflict,

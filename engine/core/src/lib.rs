@@ -26,6 +26,7 @@ mod container;
 mod engine;
 mod error;
 mod events;
+mod health;
 mod images;
 pub mod log;
 mod logs;
@@ -43,6 +44,7 @@ pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, P
 pub use engine::Engine;
 pub use error::{Error, remedy};
 pub use events::{Event, EventKind};
+pub use health::{HealthCheckError, resolve_health};
 pub use images::RemovedImage;
 pub use logs::Logs;
 pub use network::{Network, NetworkConfig};

@@ -179,6 +179,7 @@ impl BuildSandbox<'_> {
             tether: true,
             cgroup_parent: engine.cgroup_parent(),
             restart: RestartPolicy::No,
+            health: None,
             cleanup: None,
             state_dir,
             run_dir,

@@ -71,6 +71,7 @@ impl Engine {
             tether: config.tether,
             cgroup_parent: self.cgroup_parent(),
             restart: config.restart,
+            health: config.health.clone(),
             cleanup: None,
             state_dir,
             run_dir,

@@ -11,6 +11,7 @@
 //! through link-local addresses.
 
 mod bridge;
+mod conntrack;
 mod endpoint;
 mod firewall;
 mod forward_policy;

@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bridge::BridgeError;
 use crate::port_holder::{self, Holder};
-use crate::{FirewallError, IfName, NetworkDriver, firewall};
+use crate::subnet::host_addresses;
+use crate::{FirewallError, IfName, NetlinkError, NetworkDriver, conntrack, firewall};
 
 /// Descriptors that travel in one message; the kernel takes 253 (`SCM_MAX_FD`).
 const BATCH: usize = 250;
@@ -205,7 +206,16 @@ impl NetworkDriver {
         // What the host sends to its own loopback addresses goes to a container with such an address, too, until it is
         // masqueraded. The rules drop what containers send to them.
         self.switch_on(&format!("sys/net/ipv4/conf/{interface}/route_localnet"))?;
-        Ok(firewall::publish(&self.instance, address, ports)?)
+        firewall::publish(&self.instance, address, ports)?;
+        if let Err(error) = forget_flows(ports) {
+            // They come to the container once they have paused for half a minute.
+            let error: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(
+                error,
+                "datagrams that were on their way to a port before it was published may miss it"
+            );
+        }
+        Ok(())
     }
 
     /// Takes published ports out of the rules; those that are gone, or lead elsewhere by now, are as good.
@@ -238,6 +248,21 @@ impl NetworkDriver {
         }
         Err(ReserveError::RangeInUse { protocol, host_ip, first, last })
     }
+}
+
+/// Has flows of datagrams that went to these ports before go by the rules of now.
+fn forget_flows(ports: &[PublishedPort]) -> Result<(), NetlinkError> {
+    let udp = || ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    if udp().next().is_none() {
+        return Ok(());
+    }
+    let all = host_addresses()?;
+    let targets = udp().flat_map(|port| {
+        let addresses =
+            if port.host_ip.is_unspecified() { &all[..] } else { std::slice::from_ref(&port.host_ip) };
+        addresses.iter().map(|&address| (address, port.host_port))
+    });
+    conntrack::forget(&targets.collect())
 }
 
 /// Binds a socket that shares its port with nobody; port 0 is one that the kernel picks.

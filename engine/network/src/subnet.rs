@@ -96,6 +96,22 @@ fn host_subnets(connection: &mut Connection) -> Result<Vec<Ipv4Net>, NetlinkErro
     Ok(objects.iter().filter_map(subnet_of).collect())
 }
 
+/// The host's addresses.
+pub(crate) fn host_addresses() -> Result<Vec<Ipv4Addr>, NetlinkError> {
+    let mut address = AddressMessage::default();
+    address.header.family = AddressFamily::Inet;
+    let all = RouteNetlinkMessage::GetAddress(address);
+    let objects = Connection::open()?.dump("list the host's addresses", &all)?;
+    let local = |object: &RouteNetlinkMessage| {
+        let RouteNetlinkMessage::NewAddress(message) = object else { return None };
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            _ => None,
+        })
+    };
+    Ok(objects.iter().filter_map(local).collect())
+}
+
 fn subnet_of(object: &RouteNetlinkMessage) -> Option<Ipv4Net> {
     let (address, prefix) = match object {
         RouteNetlinkMessage::NewRoute(route) => {

@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
 
 use crate::error::SetupError;
+use crate::health::HealthStatus;
 use crate::protocol::{self, Connection, ExecBody, Reply, Request};
 use crate::spec::Process;
 
@@ -164,6 +165,34 @@ fn asks_for_the_end(number: i32) -> bool {
     Signal::from_named_raw(number).is_none_or(|signal| !others.contains(&signal))
 }
 
+/// Tells of a container's health.
+#[derive(Debug)]
+pub struct HealthWatch {
+    client: Client,
+    first: Option<HealthStatus>,
+}
+
+impl HealthWatch {
+    /// The verdict of now, and then of each change, for which it blocks; `None` once the container has ended. The
+    /// descriptor ([`AsFd`]) is readable when any but the first call will not block.
+    pub fn next_status(&mut self) -> Result<Option<HealthStatus>, ClientError> {
+        if let Some(status) = self.first.take() {
+            return Ok(Some(status));
+        }
+        match self.client.connection.receive().map_err(|e| self.client.failed(e))? {
+            Some((Reply::Health { status }, _)) => Ok(Some(status)),
+            Some((Reply::Exited { .. }, _)) | None => Ok(None),
+            Some((other, _)) => Err(self.client.refused(other)),
+        }
+    }
+}
+
+impl AsFd for HealthWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.client.connection.as_fd()
+    }
+}
+
 /// A connection over which the end of a container's first process is told.
 #[derive(Debug)]
 pub struct Waiting {
@@ -275,6 +304,14 @@ impl Client {
         match self.exchange(&Request::Held, &[])? {
             (Reply::Held, descriptors) => Ok(descriptors.into_iter().next()),
             (other, _) => Err(self.refused(other)),
+        }
+    }
+
+    /// Follows the container's health.
+    pub fn watch(self) -> Result<HealthWatch, ClientError> {
+        match self.request(&Request::Watch, &[])? {
+            Reply::Health { status } => Ok(HealthWatch { client: self, first: Some(status) }),
+            other => Err(self.refused(other)),
         }
     }
 

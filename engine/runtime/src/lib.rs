@@ -9,6 +9,7 @@ mod cgroup;
 mod client;
 pub mod dns;
 mod error;
+mod health;
 mod launch;
 pub mod log;
 mod protocol;
@@ -21,8 +22,11 @@ pub mod supervisor;
 
 pub use capabilities::{Capabilities, UnknownCapability};
 pub use cgroup::Hierarchies;
-pub use client::{Claim, Client, ClientError, ExecStreams, Exit, Running, Waiting, claim, is_alive};
+pub use client::{
+    Claim, Client, ClientError, ExecStreams, Exit, HealthWatch, Running, Waiting, claim, is_alive,
+};
 pub use error::{SetupError, Step};
+pub use health::{Health, HealthCheck, HealthStatus, ProbeResult};
 pub use launch::{LaunchError, Launcher, Starting, StdStreams};
 pub use restart::{ParseRestartPolicyError, RestartPolicy};
 pub use setup::{User, resolve_user};

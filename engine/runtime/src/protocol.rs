@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SetupError;
+use crate::health::HealthStatus;
 
 /// The largest message in bytes; all of them are short, see the module's head.
 const MESSAGE_MAX: usize = 16 * 1024;
@@ -53,6 +54,8 @@ pub(crate) enum Request {
     Attach { output: bool, input: bool },
     /// Tell when the first process has ended.
     Wait,
+    /// Tell the container's health now, at every change, and the first process's end.
+    Watch,
 }
 
 /// How the first process's standard streams are connected.
@@ -84,6 +87,8 @@ pub(crate) enum Reply {
     Failed(SetupError),
     /// The first process, or the exec on this connection, has ended.
     Exited { code: i32, oom_killed: bool },
+    /// Whether the container works.
+    Health { status: HealthStatus },
     /// Done.
     Ok,
     /// It could not be started because the first process has ended.

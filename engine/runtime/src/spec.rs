@@ -8,6 +8,7 @@ use engine_types::ContainerId;
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
+use crate::health::HealthCheck;
 use crate::restart::RestartPolicy;
 
 /// A container, complete: the supervisor reads nothing else.
@@ -52,6 +53,8 @@ pub struct Spec {
     pub tether: bool,
     /// What happens when it ends.
     pub restart: RestartPolicy,
+    /// How it is found out whether it works.
+    pub health: Option<HealthCheck>,
     /// The name of the cgroup directory that all containers of this engine root share.
     pub cgroup_parent: String,
     /// Run once the container has ended for good, before anybody is told: takes back what it had of the host's.

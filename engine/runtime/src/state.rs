@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
+
 const FILE: &str = "state.json";
 /// Where the next one is written.
 const ASIDE: &str = "state.json.new";
-/// The room of one, in bytes; more than any needs.
+/// The room of one that has no long story of health checks to tell, in bytes.
 const RESERVED: usize = 1024;
 
 /// What became of a container.
@@ -40,6 +42,9 @@ pub struct State {
     /// Why it could not be restarted.
     #[serde(default)]
     pub error: Option<String>,
+    /// What its probes have told, if it has any.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// Where a container is in its life.
@@ -92,17 +97,19 @@ impl State {
         let path = state_dir.join(FILE);
         let bytes =
             serde_json::to_vec(self).map_err(|source| StateError::Format { path: path.clone(), source })?;
+        // The next may have some more to say.
+        let room = bytes.len() + RESERVED;
         write_aside(state_dir, bytes)
             .and_then(|aside| fs::rename(aside, &path))
             // Room for the next state, while there is some: a container that fills the disk must not be the one whose
             // end is not recorded.
-            .and_then(|()| if self.status == Status::Exited { Ok(()) } else { reserve(state_dir) })
+            .and_then(|()| if self.status == Status::Exited { Ok(()) } else { reserve(state_dir, room) })
             .map_err(|source| StateError::Io { path, source })
     }
 }
 
-fn reserve(state_dir: &Path) -> io::Result<()> {
-    write_aside(state_dir, Vec::new()).map(drop)
+fn reserve(state_dir: &Path, room: usize) -> io::Result<()> {
+    write_aside(state_dir, vec![b' '; room]).map(drop)
 }
 
 /// Writes over what is there, so that a file system which has given the room need not give it again. JSON ends where
@@ -134,6 +141,7 @@ mod tests {
             restart_count: 2,
             stopped: true,
             error: None,
+            health: None,
         };
         state.store(dir.path()).unwrap();
         assert_eq!(State::load(dir.path()).unwrap(), Some(state));
@@ -143,7 +151,7 @@ mod tests {
     fn what_was_reserved_is_what_is_written() {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
-        reserve(dir.path()).unwrap();
+        reserve(dir.path(), RESERVED).unwrap();
         let reserved = fs::metadata(dir.path().join(ASIDE)).unwrap();
         let state = State {
             status: Status::Running,
@@ -155,6 +163,7 @@ mod tests {
             restart_count: 0,
             stopped: false,
             error: None,
+            health: None,
         };
         state.store(dir.path()).unwrap();
         let stored = fs::metadata(dir.path().join(FILE)).unwrap();

@@ -215,6 +215,34 @@ fn datagrams_are_led_and_answered() {
     }
 }
 
+/// The kernel has a flow's packets go where its first one went, for as long as they keep coming.
+#[test]
+fn a_flow_of_datagrams_follows_its_port() {
+    let world = World::new();
+    let spec = open(&world, 1);
+    world.ensure(&spec);
+    let client = world.outside.within(|| UdpSocket::bind((OUTSIDE, 4000))).unwrap();
+    client.send_to(b"to nobody", (HOST, PUBLISHED)).unwrap();
+    for number in [2, 3] {
+        let container = world.container(&spec, number);
+        let server = container.within(|| UdpSocket::bind(("0.0.0.0", PORT))).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let port = PublishedPort {
+            protocol: Protocol::Udp,
+            host_ip: Ipv4Addr::UNSPECIFIED,
+            host_port: PUBLISHED,
+            container_port: PORT,
+        };
+        let to = address(&spec, number);
+        world.host.within(|| world.driver.publish(&spec.name, to, &[port])).unwrap();
+        client.send_to(b"to somebody", (HOST, PUBLISHED)).unwrap();
+        let mut buffer = [0; 16];
+        let (length, _) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"to somebody", "{number}");
+        world.host.within(|| world.driver.unpublish(to, &[port])).unwrap();
+    }
+}
+
 #[test]
 fn ports_of_every_protocol_come_and_go_at_once() {
     let world = World::new();

@@ -114,7 +114,7 @@ impl<'a, 'b> Flags<'a, 'b> {
 }
 
 /// Reads a duration as Go writes them, in nanoseconds: `1h30m`, `1.5s`, `100ms`.
-fn parse_duration(text: &str) -> Result<i64, String> {
+pub fn parse_duration(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid duration {text:?}: expected a number and a unit, such as 30s or 1m30s");
     if text == "0" {
         return Ok(0);

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, Place};
 
+pub use flags::parse_duration;
 pub(crate) use lower::{parse, parse_trigger};
 
 /// The parsed file.

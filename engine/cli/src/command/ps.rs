@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use engine::runtime::Status;
+use engine::runtime::{HealthStatus, Status};
 use engine::{Container, Engine};
 
 use crate::{output, ports};
@@ -30,10 +30,16 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode
 }
 
 fn status(container: &Container) -> String {
-    let restarting = container.state.as_ref().is_some_and(|state| state.status == Status::Restarting);
-    match container.state.as_ref().and_then(|state| state.exit_code) {
+    let state = container.state.as_ref();
+    let restarting = state.is_some_and(|state| state.status == Status::Restarting);
+    match state.and_then(|state| state.exit_code) {
         Some(code) if container.running && restarting => format!("Restarting ({code})"),
-        _ if container.running => "Up".to_owned(),
+        _ if container.running => match state.and_then(|state| state.health.as_ref()).map(|h| h.status) {
+            None => "Up".to_owned(),
+            Some(HealthStatus::Starting) => "Up (health: starting)".to_owned(),
+            Some(HealthStatus::Healthy) => "Up (healthy)".to_owned(),
+            Some(HealthStatus::Unhealthy) => "Up (unhealthy)".to_owned(),
+        },
         Some(code) => format!("Exited ({code})"),
         None => "Created".to_owned(),
     }

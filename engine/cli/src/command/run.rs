@@ -9,6 +9,7 @@ use engine::{ContainerConfig, Engine, Mount, MountKind, NetworkMode, Program};
 use engine_types::{ErrorKind, ImageId, Reference};
 
 use super::streams::{Streams, terminal_size};
+use crate::health::HealthArgs;
 use crate::output;
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +60,8 @@ pub(crate) struct Args {
     /// What happens when it ends: no, always, unless-stopped or on-failure[:times].
     #[arg(long, default_value = "no")]
     restart: String,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Instead of the image's entry point.
     #[arg(long)]
     entrypoint: Option<String>,
@@ -135,6 +138,8 @@ async fn config(engine: &Engine, args: &Args) -> anyhow::Result<ContainerConfig>
     if network == NetworkMode::Host && (args.publish_all || !ports.is_empty()) {
         eprintln!("WARNING: Published ports are discarded when using host network mode");
     }
+    let image = image(engine, &args.image).await?;
+    let its_config = engine.images().get(image).map_err(engine::Error::from)?.config.config;
     Ok(ContainerConfig {
         name: args.name.clone(),
         program: Program::Command { entrypoint, command },
@@ -149,7 +154,8 @@ async fn config(engine: &Engine, args: &Args) -> anyhow::Result<ContainerConfig>
         ports,
         exposed,
         publish_all: args.publish_all,
-        ..ContainerConfig::new(image(engine, &args.image).await?)
+        health: args.health.resolve(&its_config)?,
+        ..ContainerConfig::new(image)
     })
 }
 

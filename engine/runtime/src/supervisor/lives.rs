@@ -21,6 +21,7 @@ impl Server<'_> {
             // swept when the engine is opened next.
             let _ = cgroup.kill();
         }
+        self.prober = None;
         for number in self.execs.keys().copied().collect::<Vec<_>>() {
             self.exec_ended(number);
         }
@@ -111,7 +112,7 @@ impl Server<'_> {
     }
 
     /// Writes the state; the container goes on though it could not be written.
-    fn record(&mut self, state: State) {
+    pub(super) fn record(&mut self, state: State) {
         self.stored = state.store(&self.spec.state_dir);
         self.state = state;
     }

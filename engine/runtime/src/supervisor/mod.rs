@@ -8,6 +8,7 @@ mod child;
 mod cleanup;
 mod exec;
 mod lives;
+mod probe;
 mod relay;
 mod resolver;
 mod serve;
@@ -27,6 +28,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::client::{LOCK_FILE, SOCKET_FILE};
 use crate::error::{Context, SetupError, Step};
+use crate::health::Health;
 use crate::log::Writer;
 use crate::protocol::{self, Connection, LaunchIo, Reply, Request};
 use crate::restart::RestartPolicy;
@@ -105,6 +107,7 @@ fn supervise(
         restart_count: 0,
         stopped: false,
         error: None,
+        health: spec.health.as_ref().map(|_| Health::default()),
     };
     running.store(&spec.state_dir)?;
     launcher.send(&Reply::Started { pid, warnings }, &[]).step(Step::Control)?;
@@ -277,6 +280,7 @@ mod tests {
             restart_count: 3,
             stopped: false,
             error: None,
+            health: None,
         };
         let ended = exited(&running, 137, true);
         assert_eq!((ended.pid, ended.exit_code, ended.started_at), (None, Some(137), running.started_at));

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use super::child::Started;
 use super::cleanup::Cleanup;
 use super::exec::{Exec, Progress, Target};
+use super::probe::Prober;
 use super::relay::{self, Relay};
 use super::resolver::{self, Resolver};
 use super::{Host, exit_reply, reap};
@@ -39,6 +40,7 @@ pub(super) struct Server<'a> {
     /// When it was started.
     pub(super) born: Instant,
     pub(super) relay: Option<Relay>,
+    pub(super) prober: Option<Prober>,
     resolver: Option<Resolver>,
     /// The network namespace of all its lives, if there may be several.
     pub(super) network: Option<OwnedFd>,
@@ -55,7 +57,7 @@ pub(super) struct Server<'a> {
     pub(super) clients: BTreeMap<u64, Client>,
     pub(super) execs: BTreeMap<u64, Exec>,
     /// The last number given to a client or an exec.
-    last: u64,
+    pub(super) last: u64,
 }
 
 /// What a first process that runs has.
@@ -69,6 +71,8 @@ pub(super) struct Client {
     pub(super) connection: Connection,
     /// Wants to know of the first process's end.
     pub(super) waits: bool,
+    /// Wants to know of its health.
+    pub(super) watches: bool,
     /// The exec that it started.
     exec: Option<u64>,
 }
@@ -80,6 +84,7 @@ enum Token {
     Client(u64),
     Relay(relay::Ready),
     Resolver(resolver::Ready),
+    ProbeOutput,
     ExecStarting(u64),
     ExecEnded(u64),
     ExecRelay(u64, relay::Ready),
@@ -95,7 +100,7 @@ impl<'a> Server<'a> {
         launcher: Connection,
         running: State,
     ) -> Self {
-        let launcher = Client { connection: launcher, waits: true, exec: None };
+        let launcher = Client { connection: launcher, waits: true, watches: false, exec: None };
         let started = &mut life.started;
         let (resolver, held, kept) =
             (started.resolver.take(), started.held.take(), std::mem::take(&mut started.kept));
@@ -109,6 +114,7 @@ impl<'a> Server<'a> {
             init: None,
             born: Instant::now(),
             relay: None,
+            prober: None,
             resolver,
             network,
             held,
@@ -132,6 +138,7 @@ impl<'a> Server<'a> {
         self.cgroup = Some(life.cgroup);
         self.init = Some(life.started.pidfd);
         self.relay = life.relay;
+        self.begin_probes();
     }
 
     /// Serves until the first process has ended for good, then tells everyone and cleans up.
@@ -142,6 +149,7 @@ impl<'a> Server<'a> {
                 resolver.expire(Instant::now());
             }
             self.handle(ready)?;
+            self.look_after_probes(Instant::now());
             if self.due.is_some() && self.stopped {
                 self.stay_down();
             }
@@ -169,6 +177,7 @@ impl<'a> Server<'a> {
                         resolver.handle(ready);
                     }
                 }
+                Token::ProbeOutput => self.take_probe_output(),
                 Token::ExecStarting(number) => self.exec_progress(number),
                 Token::ExecEnded(number) => self.exec_ended(number),
                 Token::ExecRelay(number, ready) => {
@@ -186,7 +195,8 @@ impl<'a> Server<'a> {
         let interests = self.interests();
         let mut poll: Vec<PollFd<'_>> =
             interests.iter().map(|(fd, flags, _)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        let deadline = self.resolver.as_ref().and_then(Resolver::deadline).into_iter().chain(self.due).min();
+        let resolver = self.resolver.as_ref().and_then(Resolver::deadline);
+        let deadline = [resolver, self.due, self.probe_deadline()].into_iter().flatten().min();
         let limit = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let limit =
             limit.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
@@ -207,6 +217,10 @@ impl<'a> Server<'a> {
         out.extend(relay.map(|(fd, flags, ready)| (fd, flags, Token::Relay(ready))));
         let resolver = self.resolver.iter().flat_map(Resolver::interests);
         out.extend(resolver.map(|(fd, flags, ready)| (fd, flags, Token::Resolver(ready))));
+        if let Some(Prober::Running(probe)) = &self.prober {
+            let output = probe.output.iter();
+            out.extend(output.map(|output| (output.as_fd(), PollFlags::IN, Token::ProbeOutput)));
+        }
         for (&number, exec) in &self.execs {
             match &exec.starting {
                 Some(starting) => out.push((starting.as_fd(), PollFlags::IN, Token::ExecStarting(number))),
@@ -223,7 +237,8 @@ impl<'a> Server<'a> {
         let accepted = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC);
         // A client that gave up in between is no error.
         if let Ok(socket) = accepted {
-            let client = Client { connection: Connection::new(socket), waits: false, exec: None };
+            let client =
+                Client { connection: Connection::new(socket), waits: false, watches: false, exec: None };
             self.last += 1;
             self.clients.insert(self.last, client);
         }
@@ -284,6 +299,15 @@ impl<'a> Server<'a> {
                 self.clients.get_mut(&number)?.waits = true;
                 return None;
             }
+            Request::Watch if !quiet => {
+                let Some(health) = &self.state.health else {
+                    return Some(refused("the container has no health check"));
+                };
+                let status = health.status;
+                let client = self.clients.get_mut(&number)?;
+                (client.waits, client.watches) = (true, true);
+                return Some(Reply::Health { status });
+            }
             Request::Held if !quiet => {
                 let held = self.held.as_ref().map(AsFd::as_fd);
                 if self.clients.get(&number)?.connection.send(&Reply::Held, held.as_slice()).is_err() {
@@ -292,7 +316,11 @@ impl<'a> Server<'a> {
                 return None;
             }
             Request::Exec if !quiet => return self.exec(number, descriptors),
-            Request::Exec | Request::Held | Request::Launch { .. } | Request::Proceed { .. } => {
+            Request::Exec
+            | Request::Held
+            | Request::Watch
+            | Request::Launch { .. }
+            | Request::Proceed { .. } => {
                 return Some(refused("this connection is for something else"));
             }
         };
@@ -356,6 +384,7 @@ impl<'a> Server<'a> {
                 if let Some(client) = self.clients.get_mut(&client) {
                     client.exec = None;
                 }
+                self.probe_ended(number, Err(&error));
                 let reply = self.not_started(error);
                 self.reply(client, &reply);
             }
@@ -365,6 +394,7 @@ impl<'a> Server<'a> {
     pub(super) fn exec_ended(&mut self, number: u64) {
         let Some(exec) = self.execs.remove(&number) else { return };
         let code = reap(&exec.pidfd).unwrap_or(255);
+        self.probe_ended(number, Ok(code));
         if let Some(relay) = exec.relay {
             relay.finish();
         }
@@ -382,7 +412,7 @@ impl<'a> Server<'a> {
         Ok(rustix::process::pidfd_send_signal(init, signal)?)
     }
 
-    fn reply(&mut self, number: u64, reply: &Reply) {
+    pub(super) fn reply(&mut self, number: u64, reply: &Reply) {
         if self.clients.get(&number).is_some_and(|client| client.connection.send(reply, &[]).is_err()) {
             self.clients.remove(&number);
         }
