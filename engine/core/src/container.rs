@@ -280,6 +280,11 @@ impl Engine {
     /// Stops a container: its stop signal, and KILL if it has not ended within `grace`. One that does not run is as good.
     pub async fn stop_container(&self, key: &str, grace: Duration) -> Result<(), Error> {
         let signal = self.stop_signal(key).await?;
+        self.stop_container_with(key, signal, grace).await
+    }
+
+    /// Stops a container as [`Engine::stop_container`], with another signal than its own.
+    pub async fn stop_container_with(&self, key: &str, signal: i32, grace: Duration) -> Result<(), Error> {
         match self.kill_container(key, signal).await {
             Err(Error::NotRunning(_)) => return Ok(()),
             result => result?,
