@@ -16,22 +16,38 @@ use super::daemon::{Daemon, create, host, inspect, remove, run, script, start, w
 async fn a_container_lives_through_its_states() {
     let daemon = Daemon::start();
     let docker = daemon.docker();
-    let id = create(&docker, "web", script("trap 'exit 3' TERM; while :; do sleep 0.02; done", |_| {})).await;
+    let id = create(
+        &docker,
+        "web",
+        script("trap 'exit 3' TERM; trap 'exit 4' INT; echo ready; while :; do sleep 0.02; done", |_| {}),
+    )
+    .await;
     let status = async || {
         let seen = inspect(&docker, "web").await.unwrap();
         let state = seen.state.unwrap();
         (state.status.unwrap(), state.exit_code.unwrap())
     };
+    // A signal that comes before its trap is lost on PID 1.
+    let ready = async |times: usize| {
+        let options = LogsOptionsBuilder::new().stdout(true).follow(true).build();
+        assert_eq!(docker.logs("web", Some(options)).take(times).count().await, times);
+    };
     assert_eq!(status().await, (ContainerStateStatusEnum::CREATED, 0));
     start(&docker, "web").await.unwrap();
     start(&docker, &id[..12]).await.unwrap(); // 304 is no failure
     assert_eq!(status().await, (ContainerStateStatusEnum::RUNNING, 0));
+    ready(1).await;
     let stop = StopContainerOptionsBuilder::new().t(20).build();
     docker.stop_container("web", Some(stop)).await.unwrap();
     assert_eq!(status().await, (ContainerStateStatusEnum::EXITED, 3));
     let restart = RestartContainerOptionsBuilder::new().t(0).build();
     docker.restart_container("web", Some(restart)).await.unwrap();
     assert_eq!(status().await, (ContainerStateStatusEnum::RUNNING, 0));
+    ready(2).await;
+    let stop = StopContainerOptionsBuilder::new().t(20).signal("INT").build();
+    docker.stop_container("web", Some(stop)).await.unwrap();
+    assert_eq!(status().await, (ContainerStateStatusEnum::EXITED, 4));
+    start(&docker, "web").await.unwrap();
     docker.rename_container("web", RenameContainerOptionsBuilder::new().name("shop").build()).await.unwrap();
     assert!(inspect(&docker, "web").await.is_err());
     let kill = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
@@ -175,5 +191,10 @@ async fn a_program_that_is_not_there_is_an_error_of_the_client() {
     assert_eq!(status_code, 400);
     assert!(message.contains("exec: \"nope\": executable file not found in $PATH"), "{message}");
     remove(&docker, "nope").await;
+    // The docker command makes 126 of these words.
+    create(&docker, "dir", script("", |body| body.cmd = Some(vec!["/etc".to_owned()]))).await;
+    let failed = start(&docker, "dir").await.unwrap_err().to_string();
+    assert!(failed.contains("exec: \"/etc\": permission denied"), "{failed}");
+    remove(&docker, "dir").await;
     daemon.finish();
 }

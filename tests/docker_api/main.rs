@@ -6,5 +6,6 @@ mod daemon;
 mod images;
 mod objects;
 mod protocol;
+mod registry;
 mod restart;
 mod streams;

@@ -33,6 +33,12 @@ fn fields_follow_the_version() {
     };
     assert!(image("/v1.43")[0]["VirtualSize"].is_number());
     assert_eq!(image("/v1.44")[0]["VirtualSize"], Value::Null);
+    let config = |version: &str| -> Value {
+        let answer = daemon.ask("GET", &format!("{version}/images/busybox/json"), "");
+        serde_json::from_str::<Value>(&answer.body).unwrap()["Config"].take()
+    };
+    assert_eq!(config("/v1.49")["Hostname"], "");
+    assert_eq!((config("/v1.50").get("Hostname"), &config("/v1.50")["Cmd"]), (None, &json!(["/bin/sh"])));
     daemon.finish();
 }
 
@@ -41,6 +47,7 @@ const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/nowhere", "", 404, "page not found"),
     ("GET", "/containers/none/json", "", 404, "No such container: none"),
     ("POST", "/containers/none/start", "", 404, "No such container: none"),
+    ("POST", "/containers/none/kill", "", 404, "cannot kill container: none: No such container: none"),
     ("POST", "/containers/create", "{", 400, "invalid JSON"),
     ("POST", "/containers/create", r#"{"Image":5}"#, 400, "invalid type"),
     ("POST", "/containers/create", r#"{"Image":"missing"}"#, 404, "No such image: missing:latest"),
@@ -96,6 +103,13 @@ fn a_name_in_use_is_a_conflict_that_names_its_holder() {
     let body = r#"{"Image":"busybox","Cmd":["true"],"HostConfig":{"NetworkMode":"none"}}"#;
     let made = daemon.ask("POST", "/containers/create?name=web", body);
     assert_eq!(made.status, 201);
+    let with_volume = r#"{"Image":"busybox","Cmd":["true"],"Volumes":{"/data":{}}}"#;
+    assert_eq!(daemon.ask("POST", "/containers/create?name=web", with_volume).status, 409);
+    let bad_volume =
+        r#"{"Image":"busybox","Cmd":["true"],"HostConfig":{"Binds":["-x:/a"]},"Volumes":{"/data":{}}}"#;
+    assert_eq!(daemon.ask("POST", "/containers/create?name=bad", bad_volume).status, 400);
+    assert_eq!(daemon.ask("GET", "/containers/bad/json", "").status, 404);
+    assert!(daemon.ask("GET", "/volumes", "").body.contains("\"Volumes\":[]"), "volumes are left behind");
     let id = serde_json::from_str::<Value>(&made.body).unwrap()["Id"].as_str().unwrap().to_owned();
     let again = daemon.ask("POST", "/containers/create?name=web", body);
     assert_eq!(again.status, 409);

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use engine::image::{LoadError, StoreError};
+use engine::runtime::{ClientError, LaunchError, SetupError};
 use engine_types::ErrorKind;
 use serde_json::json;
 
@@ -101,6 +102,10 @@ impl ApiError {
                 "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
                 image.0.short()
             ),
+            E::Launch(LaunchError::Setup(SetupError::CommandNotExecutable { program, errno }))
+            | E::Client(ClientError::Setup(SetupError::CommandNotExecutable { program, errno })) => {
+                format!("exec: {program:?}: {}", in_gos_words(*errno))
+            }
             other => with_causes(other),
         }
     }
@@ -134,6 +139,12 @@ impl IntoResponse for ApiError {
         }
         super::render::json(status, &json!({ "message": self.message() }))
     }
+}
+
+/// What the kernel says, in small letters: the docker command tells by these words that a program cannot be executed.
+fn in_gos_words(errno: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// An error with its causes, in a line.

@@ -336,6 +336,11 @@ impl Engine {
     /// It is not restarted then, whatever its policy.
     pub async fn stop_container(&self, key: &str, grace: Duration) -> Result<(), Error> {
         let signal = self.stop_signal(key).await?;
+        self.stop_container_with(key, signal, grace).await
+    }
+
+    /// Stops a container as [`Engine::stop_container`], with another signal than its own.
+    pub async fn stop_container_with(&self, key: &str, signal: i32, grace: Duration) -> Result<(), Error> {
         let run_dir = self.run_dir(self.catalog().container(key).await?.id);
         match blocking(move || Client::connect(&run_dir)?.stop(signal)).await {
             Err(ClientError::NotRunning) => return Ok(()),

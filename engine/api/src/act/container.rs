@@ -83,24 +83,30 @@ impl Daemon {
             std::fs::create_dir_all(&source)
                 .map_err(|e| ApiError::Invalid(format!("mount source {}: {e}", source.display())))?;
         }
-        for mount in anonymous {
+        for &mount in &anonymous {
             let name = ContainerId::from_random(super::random()?).to_string();
-            let labels = [(ANONYMOUS_LABEL.to_owned(), String::new())].into();
-            self.engine().create_labelled_volume(&name, &labels).await?;
             config.mounts[mount].kind = MountKind::Volume(name);
         }
-        let volumes = config.mounts.iter().filter_map(|mount| match &mount.kind {
-            MountKind::Volume(name) => Some(name.clone()),
-            _ => None,
-        });
-        for name in volumes.collect::<Vec<_>>() {
-            if self.engine().create_labelled_volume(&name, &Default::default()).await? {
-                self.record(EventKind::Volume, "create", &name, &[("driver", "local")]).await?;
-            }
+        let id = self.engine().create_container(config.clone()).await?;
+        if let Err(error) = self.make_volumes(&config, &anonymous).await {
+            self.engine().remove_container(&id.to_string(), true).await?;
+            self.remove_anonymous(&config).await?;
+            return Err(error);
         }
-        let id = self.engine().create_container(config).await?;
         self.engine().record_container(id, "create", &[]).await?;
         Ok(id)
+    }
+
+    /// Makes the volumes of a container that are not there; those at the indexes `anonymous` go with it.
+    async fn make_volumes(&self, config: &ContainerConfig, anonymous: &[usize]) -> Result<(), ApiError> {
+        for (n, mount) in config.mounts.iter().enumerate() {
+            let MountKind::Volume(name) = &mount.kind else { continue };
+            let labels = anonymous.contains(&n).then(|| (ANONYMOUS_LABEL.to_owned(), String::new()));
+            if self.engine().create_labelled_volume(name, &labels.into_iter().collect()).await? {
+                self.record(EventKind::Volume, "create", name, &[("driver", "local")]).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn see(&self, container: Container, size: bool) -> Result<Seen, ApiError> {
@@ -219,10 +225,14 @@ impl Daemon {
     }
 
     pub(crate) async fn kill(&self, key: &str, signal: Option<&str>) -> Result<(), ApiError> {
-        let name = signal.unwrap_or("SIGKILL");
-        let number =
-            signal_number(name).ok_or_else(|| ApiError::Invalid(format!("Invalid signal: {name}")))?;
-        let container = self.engine().container(key).await?;
+        let number = signal_named(signal.unwrap_or("SIGKILL"))?;
+        let container = match self.engine().container(key).await {
+            Err(Error::NoSuchContainer(_)) => {
+                let text = format!("cannot kill container: {key}: No such container: {key}");
+                return Err(ApiError::NotFound(text));
+            }
+            other => other?,
+        };
         let not_running = || {
             let (name, id) = (key, container.id);
             ApiError::Conflict(format!("cannot kill container: {name}: container {id} is not running"))
@@ -238,7 +248,13 @@ impl Daemon {
         Ok(self.engine().record_container(container.id, "kill", &signal).await?)
     }
 
-    pub(crate) async fn stop(&self, key: &str, seconds: Option<i64>) -> Result<(), ApiError> {
+    pub(crate) async fn stop(
+        &self,
+        key: &str,
+        seconds: Option<i64>,
+        signal: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let signal = signal.map(signal_named).transpose()?;
         let container = self.engine().container(key).await?;
         if !container.running {
             return Err(ApiError::NotModified);
@@ -248,7 +264,11 @@ impl Daemon {
             Some(seconds) => u64::try_from(seconds).map_or(FOREVER, Duration::from_secs),
         };
         let recorded = self.end_recorded(container.id);
-        self.engine().stop_container(&container.id.to_string(), grace).await?;
+        let id = container.id.to_string();
+        match signal {
+            Some(signal) => self.engine().stop_container_with(&id, signal, grace).await?,
+            None => self.engine().stop_container(&id, grace).await?,
+        }
         // Its end is recorded before it counts as stopped, so that whoever asks next sees both.
         recorded.await;
         match self.engine().record_container(container.id, "stop", &[]).await {
@@ -257,9 +277,14 @@ impl Daemon {
         }
     }
 
-    pub(crate) async fn restart(&self, key: &str, seconds: Option<i64>) -> Result<(), ApiError> {
+    pub(crate) async fn restart(
+        &self,
+        key: &str,
+        seconds: Option<i64>,
+        signal: Option<&str>,
+    ) -> Result<(), ApiError> {
         let id = self.engine().container(key).await?.id;
-        match self.stop(key, seconds).await {
+        match self.stop(key, seconds, signal).await {
             Ok(()) | Err(ApiError::NotModified) => {}
             Err(error) => return Err(error),
         }
@@ -270,6 +295,10 @@ impl Daemon {
     pub(crate) async fn rename(&self, key: &str, name: &str) -> Result<(), ApiError> {
         let container = self.engine().container(key).await?;
         let name = name.strip_prefix('/').unwrap_or(name);
+        if name == container.name {
+            let text = "Renaming a container with the same name as its current name";
+            return Err(ApiError::Invalid(text.to_owned()));
+        }
         self.engine().rename_container(&container.id.to_string(), name).await?;
         let old = [("oldName", format!("/{}", container.name))];
         Ok(self.engine().record_container(container.id, "rename", &old).await?)
@@ -378,6 +407,10 @@ impl Daemon {
             }
         }
     }
+}
+
+fn signal_named(name: &str) -> Result<i32, ApiError> {
+    signal_number(name).ok_or_else(|| ApiError::Invalid(format!("Invalid signal: {name}")))
 }
 
 fn kill_signal() -> i32 {

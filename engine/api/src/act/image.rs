@@ -2,7 +2,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use engine::image::{
-    ArchiveFormat, Credentials, ImageConfig, ImageSummary, Loaded, Platform, PullEvent, PullOptions,
+    ArchiveFormat, Credentials, History, ImageConfig, ImageSummary, Loaded, Platform, PullEvent, PullOptions,
 };
 use engine::{Error, EventKind, RemovedImage};
 use engine_types::{ErrorKind, ImageId, Reference};
@@ -118,11 +118,15 @@ impl Daemon {
         reference: Option<Reference>,
     ) -> Result<ImageId, ApiError> {
         let platform = Platform::host();
+        let created = Some(jiff::Timestamp::now().to_string());
+        let comment = comment.or_else(|| Some("Imported from -".to_owned()));
+        let history = History { created: created.clone(), comment: comment.clone(), ..History::default() };
         let config = ImageConfig {
             architecture: platform.architecture,
             os: platform.os,
-            created: Some(jiff::Timestamp::now().to_string()),
+            created,
             comment,
+            history: vec![history],
             ..ImageConfig::default()
         };
         let images = self.engine().images().clone();

@@ -166,15 +166,14 @@ impl HostConfig {
 
     pub(super) fn security(&self) -> Result<Security, ApiError> {
         let mut security = Security::default();
-        let named = |names: &[String]| {
+        let named = |option: &str, names: &[String]| {
             names.iter().try_fold(Capabilities::NONE, |set, name| {
                 let parsed: Result<Capabilities, _> = name.parse();
-                parsed
-                    .map(|one| set.with(one))
-                    .map_err(|e| ApiError::Invalid(format!("invalid capability: {e}")))
+                let unknown = || format!("invalid {option}: unknown capability: {name:?}");
+                parsed.map(|one| set.with(one)).map_err(|_| ApiError::Invalid(unknown()))
             })
         };
-        let (add, drop) = (named(&self.cap_add)?, named(&self.cap_drop)?);
+        let (add, drop) = (named("CapAdd", &self.cap_add)?, named("CapDrop", &self.cap_drop)?);
         // As Docker: `--cap-drop ALL --cap-add X` is X alone, and `--cap-add ALL --cap-drop X` all but X.
         let all = Capabilities::all();
         security.capabilities = if drop == all {

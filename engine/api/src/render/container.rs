@@ -219,19 +219,20 @@ fn host_config(config: &ContainerConfig) -> Value {
         "PublishAllPorts": false,
         "ReadonlyRootfs": config.read_only,
         "SecurityOpt": some(options),
-        "Tmpfs": tmpfs(config),
         "UTSMode": "", "UsernsMode": "",
         "ShmSize": config.shm_size,
         "Runtime": "lighter",
         "Isolation": "",
         "MaskedPaths": security.masked_paths,
         "ReadonlyPaths": security.read_only_paths,
-        "Init": config.init.then_some(true),
     });
-    if let (Value::Object(all), Value::Object(limits)) = (&mut value, limits(&config.resources)) {
-        all.extend(limits);
+    if config.init {
+        value["Init"] = json!(true);
     }
-    value
+    if let Some(tmpfs) = tmpfs(config) {
+        value["Tmpfs"] = json!(tmpfs);
+    }
+    super::merged([value, limits(&config.resources)])
 }
 
 fn limits(resources: &Resources) -> Value {
@@ -244,7 +245,9 @@ fn limits(resources: &Resources) -> Value {
         "Memory": resources.memory.unwrap_or(0),
         "NanoCpus": resources.nano_cpus.unwrap_or(0),
         "CgroupParent": "",
-        "BlkioWeight": 0, "BlkioWeightDevice": [],
+        "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [],
+        "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [],
+        "CpuCount": 0, "CpuPercent": 0, "IOMaximumBandwidth": 0, "IOMaximumIOps": 0,
         "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0,
         "CpusetCpus": resources.cpuset_cpus.clone().unwrap_or_default(),
         "CpusetMems": "",
@@ -322,38 +325,39 @@ fn network_settings(seen: &Seen, version: Version) -> Value {
 }
 
 fn networks(seen: &Seen, version: Version) -> Map<String, Value> {
-    let mut all = Map::new();
-    let Some(attached) = &seen.network else {
-        let mode = network_mode(&seen.container.config);
-        all.insert(
-            mode,
-            json!({ "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0 }),
-        );
-        return all;
-    };
-    // As Docker, which keeps no address for a container that does not run.
-    let address = attached.address.filter(|_| seen.container.running);
-    let text = |address: std::net::Ipv4Addr| address.to_string();
     let mut endpoint = json!({
         "IPAMConfig": null,
         "Links": null,
-        "Aliases": Some(&attached.aliases).filter(|aliases| !aliases.is_empty()),
+        "Aliases": null,
         "MacAddress": "",
         "DriverOpts": null,
-        "NetworkID": attached.network.id.to_string(),
-        "EndpointID": address.map(|_| seen.container.id.to_string()).unwrap_or_default(),
-        "Gateway": address.map(|_| text(attached.network.gateway)).unwrap_or_default(),
-        "IPAddress": address.map(text).unwrap_or_default(),
-        "IPPrefixLen": address.map_or(0, |_| attached.network.subnet.prefix_len()),
+        "NetworkID": "",
+        "EndpointID": "",
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
         "IPv6Gateway": "",
         "GlobalIPv6Address": "",
         "GlobalIPv6PrefixLen": 0,
     });
+    let Some(attached) = &seen.network else {
+        return Map::from_iter([(network_mode(&seen.container.config), endpoint)]);
+    };
+    endpoint["NetworkID"] = json!(attached.network.id.to_string());
+    if !attached.aliases.is_empty() {
+        endpoint["Aliases"] = json!(attached.aliases);
+    }
+    // As Docker, which keeps no address for a container that does not run.
+    if let Some(address) = attached.address.filter(|_| seen.container.running) {
+        endpoint["EndpointID"] = json!(seen.container.id.to_string());
+        endpoint["Gateway"] = json!(attached.network.gateway.to_string());
+        endpoint["IPAddress"] = json!(address.to_string());
+        endpoint["IPPrefixLen"] = json!(attached.network.subnet.prefix_len());
+    }
     if version >= Version(1, 44) {
         let own = [seen.container.name.clone(), seen.container.id.short()];
         let names: Vec<&String> = own.iter().chain(&attached.aliases).collect();
         endpoint["DNSNames"] = if attached.network.name == "bridge" { Value::Null } else { json!(names) };
     }
-    all.insert(attached.network.name.clone(), endpoint);
-    all
+    Map::from_iter([(attached.network.name.clone(), endpoint)])
 }

@@ -1,4 +1,4 @@
-use engine::image::{Image, ImageSummary};
+use engine::image::{ContainerConfig, Image, ImageSummary};
 use engine_types::Reference;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ pub(crate) fn image(image: &Image, references: &[Reference], version: Version) -
         "Created": config.created.as_deref().unwrap_or(ZERO_TIME),
         "DockerVersion": "",
         "Author": config.author.clone().unwrap_or_default(),
-        "Config": config.config,
+        "Config": container_config(&config.config, version),
         "Architecture": config.architecture,
         "Os": config.os,
         "Size": image.file_bytes,
@@ -63,6 +63,22 @@ pub(crate) fn image(image: &Image, references: &[Reference], version: Version) -
         value["VirtualSize"] = json!(image.file_bytes);
     }
     value
+}
+
+/// How containers of an image run. Up to 1.49 all fields were there, those of containers alone as well.
+fn container_config(config: &ContainerConfig, version: Version) -> Value {
+    let given = json!(config);
+    if version >= Version(1, 50) {
+        return given;
+    }
+    let all = json!({
+        "Hostname": "", "Domainname": "", "User": "",
+        "AttachStdin": false, "AttachStdout": false, "AttachStderr": false,
+        "Tty": false, "OpenStdin": false, "StdinOnce": false,
+        "Env": null, "Cmd": null, "Image": "", "Volumes": null, "WorkingDir": "", "Entrypoint": null,
+        "OnBuild": null, "Labels": null,
+    });
+    super::merged([all, given])
 }
 
 /// `images/{name}/history`, newest first.

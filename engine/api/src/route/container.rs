@@ -120,22 +120,13 @@ pub(super) async fn start(daemon: &Daemon, id: &str) -> Result<Response, ApiErro
 }
 
 pub(super) async fn stop(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
-    refuse_signal(&call)?;
-    daemon.stop(id, call.query.number("t")?).await?;
+    daemon.stop(id, call.query.number("t")?, call.query.text("signal")).await?;
     Ok(render::nothing())
 }
 
 pub(super) async fn restart(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
-    refuse_signal(&call)?;
-    daemon.restart(id, call.query.number("t")?).await?;
+    daemon.restart(id, call.query.number("t")?, call.query.text("signal")).await?;
     Ok(render::nothing())
-}
-
-fn refuse_signal(call: &Call) -> Result<(), ApiError> {
-    match call.query.text("signal") {
-        Some(_) => Err(ApiError::Unsupported("--signal of stop".to_owned())),
-        None => Ok(()),
-    }
 }
 
 pub(super) async fn kill(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
