@@ -17,7 +17,7 @@ VM_PACKAGES := qemu-system-x86 e2fsprogs
 GUEST_PACKAGES := $(RUN_PACKAGES) $(TEST_PACKAGES) busybox-static gcc
 
 # The tests for which the kernel matters.
-KERNEL_TESTS := --package tests --test kernel --test e2e --test faults \
+KERNEL_TESTS := --package tests --test kernel --test e2e --test faults --test docker_api \
 	--package engine-sys --package engine-image --package engine-runtime --package engine-network \
 	--package engine-build --package engine --lib
 

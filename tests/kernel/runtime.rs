@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use engine_runtime::spec::*;
 use engine_runtime::{
-    Client, ExecStreams, Exit, Hierarchies, LaunchError, Launcher, RestartPolicy, Running, State, Status,
-    StdStreams,
+    Capabilities, Client, ExecStreams, Exit, Hierarchies, LaunchError, Launcher, RestartPolicy, Running,
+    State, Status, StdStreams,
 };
 use engine_types::{ContainerId, Paths};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -321,4 +321,13 @@ fn a_tethered_container_dies_with_its_launcher() {
         std::thread::yield_now();
     }
     assert_eq!(State::load(&spec.state_dir).unwrap().unwrap().exit_code, Some(137));
+}
+
+#[test]
+fn the_built_in_init_can_gain_no_more_than_the_container_may() {
+    let world = Box::new();
+    let mut spec = world.spec(&["sh", "-c", "grep CapBnd /proc/1/status | cut -f 2"]);
+    spec.init = true;
+    spec.security.capabilities = Capabilities::from_bits(1);
+    assert_eq!(world.run(&spec), (0, "0000000000000001\n".to_owned()));
 }

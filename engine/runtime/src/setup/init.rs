@@ -31,7 +31,7 @@ pub(super) fn run(
     };
     // The supervisor takes the end of this connection for success, so the child's copy must be the last.
     drop(supervisor);
-    let signals = prepare()?;
+    let signals = prepare(launch.security.capabilities)?;
     let main = child.as_ref().and_then(|child| Pid::from_raw(child.pid));
     loop {
         let mut poll = [PollFd::new(&signals, PollFlags::IN)];
@@ -71,7 +71,7 @@ fn start(
 }
 
 /// Lets go of all that the supervisor's fork handed down, and of all privileges but that of signalling.
-fn prepare() -> Result<SignalFd, SetupError> {
+fn prepare(container: Capabilities) -> Result<SignalFd, SetupError> {
     engine_sys::signal::block_all().step(Step::Signals)?;
     let signals = SignalFd::all().step(Step::Signals)?;
     engine_sys::process::close_inherited_except(&[signals.as_fd()]).step(Step::Stdio)?;
@@ -83,6 +83,7 @@ fn prepare() -> Result<SignalFd, SetupError> {
     };
     connect().step(Step::Stdio)?;
     let _ = rustix::thread::set_name(c"init");
+    process::drop_from_bounding_set(container)?;
     let own = rustix::thread::capabilities(None).step(Step::Capabilities)?;
     let kill =
         Capabilities::named("KILL").intersection(Capabilities::from_bits(own.permitted.bits())).to_rustix();

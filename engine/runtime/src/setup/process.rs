@@ -77,7 +77,7 @@ fn available(asked: Capabilities) -> Result<Capabilities, SetupError> {
     Ok(asked.intersection(Capabilities::from_bits(own.permitted.bits())))
 }
 
-fn drop_from_bounding_set(keep: Capabilities) -> Result<(), SetupError> {
+pub(super) fn drop_from_bounding_set(keep: Capabilities) -> Result<(), SetupError> {
     for number in 0..u64::BITS {
         let one = Capabilities::from_bits(1 << number);
         if keep.contains(one) {
