@@ -87,10 +87,14 @@ impl Engine {
     }
 
     /// The first process of a container, as its image and its configuration have it.
-    pub fn process_of(&self, config: &ContainerConfig, id: ContainerId) -> Result<Process, Error> {
-        let image = self.images().get(config.image)?;
+    pub fn process_of(
+        &self,
+        config: &ContainerConfig,
+        image: &Image,
+        id: ContainerId,
+    ) -> Result<Process, Error> {
         let hostname = config.hostname.clone().unwrap_or_else(|| id.short());
-        process(config, &image, &hostname)
+        process(config, image, &hostname)
     }
 
     /// How the host resolves names; without a configuration, not at all.

@@ -1,5 +1,8 @@
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::image::Image;
@@ -8,7 +11,7 @@ use engine::runtime::spec::Process as ProcessSpec;
 use engine::{
     Container, ContainerConfig, End, Error, Event, EventKind, MountKind, Network, NetworkMode, signal_number,
 };
-use engine_types::{ContainerId, ErrorKind};
+use engine_types::{ContainerId, ErrorKind, ImageId};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -30,7 +33,7 @@ pub(crate) struct Seen {
     /// Its first process, resolved.
     pub(crate) process: ProcessSpec,
     /// `None` if it is gone.
-    pub(crate) image: Option<Image>,
+    pub(crate) image: Option<Arc<Image>>,
     pub(crate) network: Option<Attached>,
     /// The execs that run in it.
     pub(crate) execs: Vec<String>,
@@ -39,6 +42,10 @@ pub(crate) struct Seen {
     /// Where volumes are.
     pub(crate) volumes: PathBuf,
 }
+
+/// Images that were read while containers were looked at; `None` for those that are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Images(HashMap<ImageId, Option<Arc<Image>>>);
 
 /// The network of a container.
 #[derive(Debug)]
@@ -75,10 +82,10 @@ impl Daemon {
                 name => drop(self.engine().network(name).await?),
             }
         }
-        self.engine().images().get(config.image)?;
+        let image = self.engine().images().get(config.image)?;
         // Fails if there is nothing to run.
         let made_up = ContainerId::from_random([0; 32]);
-        self.engine().process_of(&config, made_up)?;
+        self.engine().process_of(&config, &image, made_up)?;
         for source in make_sources {
             std::fs::create_dir_all(&source)
                 .map_err(|e| ApiError::Invalid(format!("mount source {}: {e}", source.display())))?;
@@ -109,20 +116,24 @@ impl Daemon {
         Ok(())
     }
 
-    pub(crate) async fn see(&self, container: Container, size: bool) -> Result<Seen, ApiError> {
+    /// Finds out what else is told of a container. `images` keeps the images of those that were seen before.
+    pub(crate) async fn see(
+        &self,
+        container: Container,
+        images: &mut Images,
+        size: bool,
+    ) -> Result<Seen, ApiError> {
         let config = &container.config;
-        let image = match self.engine().images().get(config.image) {
-            Ok(image) => Some(image),
-            Err(e) if e.kind() == ErrorKind::NotFound => None,
-            Err(e) => return Err(e.into()),
+        let image = match images.0.entry(config.image) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(place) => place.insert(self.image_of(config.image)?).clone(),
         };
-        let process = match self.engine().process_of(config, container.id) {
-            Ok(process) => process,
-            // Its image is gone, or it runs nothing but execs.
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidArgument) => {
-                ProcessSpec::default()
-            }
-            Err(e) => return Err(e.into()),
+        let process = image.as_ref().map(|image| self.engine().process_of(config, image, container.id));
+        let process = match process {
+            Some(Ok(process)) => process,
+            // It runs nothing but execs, or its image is gone.
+            Some(Err(Error::NoCommand)) | None => ProcessSpec::default(),
+            Some(Err(error)) => return Err(error.into()),
         };
         let network = match &config.network {
             NetworkMode::Network { network, aliases } => self.attached(&container, network, aliases).await?,
@@ -139,6 +150,14 @@ impl Daemon {
         let execs = self.execs().running_in(container.id);
         let volumes = self.engine().paths().root.join("volumes");
         Ok(Seen { container, process, image, network, execs, size, volumes })
+    }
+
+    fn image_of(&self, id: ImageId) -> Result<Option<Arc<Image>>, ApiError> {
+        match self.engine().images().get(id) {
+            Ok(image) => Ok(Some(Arc::new(image))),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     async fn attached(

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use crate::error::ApiError;
 use exec::Execs;
 
-pub(crate) use container::{Seen, WaitFor, network_mode};
+pub(crate) use container::{Images, Seen, WaitFor, network_mode};
 pub(crate) use exec::{ExecSpec, ExecView};
 pub(crate) use image::{PullRequest, pull_progress};
 pub(crate) use system::Host;

@@ -6,7 +6,7 @@ use futures::stream::once;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::act::{Daemon, Seen, WaitFor, network_mode};
+use crate::act::{Daemon, Images, Seen, WaitFor, network_mode};
 use crate::error::ApiError;
 use crate::parse::{self, Call, Filters};
 use crate::{render, stream};
@@ -32,9 +32,9 @@ pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiErr
             && between.1.is_none_or(|before| container.created < before)
     };
     let mut summaries = Vec::new();
-    let now = Timestamp::now();
+    let (now, mut images) = (Timestamp::now(), Images::default());
     for container in daemon.engine().containers().await?.into_iter().filter(chosen) {
-        let seen = daemon.see(container, call.query.flag("size")).await?;
+        let seen = daemon.see(container, &mut images, call.query.flag("size")).await?;
         if in_network_and_volume(&filters, &seen) {
             summaries.push(render::container_summary(&seen, call.version, now));
         }
@@ -110,7 +110,7 @@ pub(super) async fn create(daemon: &Daemon, mut call: Call) -> Result<Response, 
 
 pub(super) async fn inspect(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
     let container = daemon.engine().container(id).await?;
-    let seen = daemon.see(container, call.query.flag("size")).await?;
+    let seen = daemon.see(container, &mut Images::default(), call.query.flag("size")).await?;
     Ok(render::ok(&render::container(&seen, call.version)))
 }
 

@@ -3,7 +3,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::act::Daemon;
+use crate::act::{Daemon, Images};
 use crate::error::ApiError;
 use crate::parse::Call;
 use crate::render;
@@ -44,9 +44,9 @@ pub(super) async fn disk_usage(daemon: &Daemon, call: Call) -> Result<Response, 
         value["Images"] = images.collect();
     }
     if wants("container") {
-        let mut containers = Vec::new();
+        let (mut containers, mut images) = (Vec::new(), Images::default());
         for container in daemon.engine().containers().await? {
-            let seen = daemon.see(container, true).await?;
+            let seen = daemon.see(container, &mut images, true).await?;
             containers.push(render::container_summary(&seen, call.version, Timestamp::now()));
         }
         value["Containers"] = json!(containers);
