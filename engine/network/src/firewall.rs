@@ -141,16 +141,20 @@ pub(crate) fn add_network(instance: &Instance, spec: &BridgeSpec) -> Result<Vec<
     let table = instance.table();
     let step = format!("add the rules of bridge {}", spec.name);
     let elements = element_commands("add", &table, &elements_of(spec)) + "list chains\n";
+    Ok(drop_chains(&on_base(&table, &elements, &step)?))
+}
+
+/// Runs a script of elements on a table whose chains are this version's, making them where they are not.
+fn on_base(table: &str, elements: &str, step: &str) -> Result<String, ProgramError> {
     // Replacing chains that carry traffic costs the kernel 10 ms and more; elements alone cost none of it.
     let elements_only = format!("flush chain inet {table} {GENERATION}\n{elements}");
-    let listing = match nft(&["-f", "-"], &elements_only, &step) {
+    match nft(&["-f", "-"], &elements_only, step) {
         Err(e) if e.is_absent() => {
-            let base = BASE.replace("TABLE", &table).replace("GENERATION", GENERATION);
-            nft(&["-f", "-"], &format!("{base}{elements}"), &step)?
+            let base = BASE.replace("TABLE", table).replace("GENERATION", GENERATION);
+            nft(&["-f", "-"], &format!("{base}{elements}"), step)
         }
-        result => result?,
-    };
-    Ok(drop_chains(&listing))
+        result => result,
+    }
 }
 
 /// Takes a network's elements out; succeeds where they or the table are gone already.
@@ -173,8 +177,10 @@ pub(crate) fn publish(
     address: Ipv4Addr,
     ports: &[PublishedPort],
 ) -> Result<(), FirewallError> {
-    let script = element_commands("add", &instance.table(), &port_elements(address, ports));
-    nft(&["-f", "-"], &script, &format!("publish ports of {address}"))?;
+    let table = instance.table();
+    let elements = element_commands("add", &table, &port_elements(address, ports));
+    // The network may be one that an older version has made.
+    on_base(&table, &elements, &format!("publish ports of {address}"))?;
     Ok(())
 }
 

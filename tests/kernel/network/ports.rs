@@ -267,6 +267,28 @@ fn ports_of_every_protocol_come_and_go_at_once() {
     assert!(!listed().contains("elements"), "{}", listed());
 }
 
+/// The network stands then, and nobody makes it again.
+#[test]
+fn a_network_of_an_older_version_publishes_too() {
+    let world = World::new();
+    let spec = open(&world, 1);
+    world.ensure(&spec);
+    let table = format!("inet lighter_{INSTANCE}");
+    for command in [
+        "flush chain TABLE way_in",
+        "flush chain TABLE host_way_in",
+        "delete map TABLE published",
+        "delete map TABLE published_at",
+        "delete chain TABLE generation_2",
+    ] {
+        world.host.run(&format!("nft {}", command.replace("TABLE", &table)));
+    }
+    let server = world.container(&spec, 2);
+    server.serve();
+    let _reserved = publish(&world, &spec, 2, Ipv4Addr::UNSPECIFIED);
+    assert_eq!(seen(&world.outside, HOST), Some(OUTSIDE.into()));
+}
+
 #[test]
 fn a_port_that_leads_elsewhere_by_now_is_not_withdrawn() {
     let world = World::new();
