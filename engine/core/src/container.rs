@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_network::{EndpointSpec, IfName, PortMapping, PublishedPort, Switch, Withdrawal};
+use engine_network::{AttachError, EndpointSpec, IfName, PortMapping, PublishedPort, Switch, Withdrawal};
 use engine_runtime::spec::{HostCommand, Process as ProcessSpec, Resources, Security, Spec};
 use engine_runtime::{
     Claim, Client, ClientError, ExecStreams, HealthCheck, RestartPolicy, Running, Starting, State, Status,
@@ -624,7 +624,15 @@ impl Engine {
             gateway: (!network.config.internal).then_some(network.gateway),
             mtu: None,
         };
-        Ok(self.driver().attach(&endpoint, switch, namespace)?)
+        match self.driver().attach(&endpoint, switch, namespace) {
+            // The kernel takes the interface of a life that has just ended down in the background. The supervisor's lock
+            // says that there is no other.
+            Err(AttachError::NameTaken { .. }) => {
+                self.driver().detach(&endpoint.host_ifname, switch)?;
+                Ok(self.driver().attach(&endpoint, switch, namespace)?)
+            }
+            result => Ok(result?),
+        }
     }
 }
 

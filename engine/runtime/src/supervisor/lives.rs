@@ -93,11 +93,10 @@ impl Server<'_> {
 
     /// Takes everything back and tells who waits.
     pub(super) fn close(mut self) -> Result<(), SetupError> {
-        // Nobody new comes in between.
-        drop(self.listener.take());
-        // The ports are led nowhere before they are free, and free before anybody is told.
+        // The ports are led nowhere before they are free, and free before anybody is told, or finds nobody listening.
         drop(self.cleanup.take());
         self.kept.clear();
+        drop(self.listener.take());
         self.tell_end();
         self.stored.map_err(SetupError::from)
     }
