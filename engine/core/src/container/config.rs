@@ -1,0 +1,180 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use engine_network::PortMapping;
+use engine_runtime::spec::{Resources, Security};
+use engine_runtime::{HealthCheck, RestartPolicy};
+use engine_types::{ImageId, SessionId};
+use serde::{Deserialize, Serialize};
+
+use crate::ports::ExposedPort;
+
+/// What a container is to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    /// Its name; one is made up if absent.
+    pub name: Option<String>,
+    /// Its image.
+    pub image: ImageId,
+    /// What it runs.
+    pub program: Program,
+    /// `NAME=value` each, over the image's.
+    pub env: Vec<String>,
+    /// Instead of the image's.
+    pub working_dir: Option<String>,
+    /// Instead of the image's.
+    pub user: Option<String>,
+    /// Give it a terminal.
+    pub terminal: bool,
+    /// Keep its standard input open for whoever attaches.
+    pub stdin: bool,
+    /// Run a small init as its PID 1.
+    pub init: bool,
+    /// The id's first twelve digits if absent.
+    pub hostname: Option<String>,
+    /// What is mounted where.
+    pub mounts: Vec<Mount>,
+    /// How it is connected.
+    pub network: NetworkMode,
+    /// Ports of the host that lead to it, if it is on a network.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
+    /// Ports that it serves besides its image's.
+    #[serde(default)]
+    pub exposed: BTreeSet<ExposedPort>,
+    /// Publish every port that it serves.
+    #[serde(default)]
+    pub publish_all: bool,
+    /// `name address` pairs for /etc/hosts.
+    pub extra_hosts: Vec<(String, String)>,
+    /// What it may do.
+    pub security: Security,
+    /// What it may use.
+    pub resources: Resources,
+    /// Its root file system cannot be written.
+    pub read_only: bool,
+    /// Never sync its writable layer: it is thrown away.
+    pub volatile: bool,
+    /// Write its output to a log.
+    pub log: bool,
+    /// What happens when it ends.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How it is found out whether it works: see [`crate::resolve_health`] for what its image says.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
+    /// Kill it when the process that started it dies.
+    pub tether: bool,
+    /// Size of /dev/shm in bytes.
+    pub shm_size: u64,
+    /// Free text for tools.
+    pub labels: BTreeMap<String, String>,
+    /// Goes with this session.
+    pub session: Option<SessionId>,
+    /// What the image was asked for by.
+    #[serde(default)]
+    pub image_name: Option<String>,
+    /// Whoever watches over it removes it when it ends.
+    #[serde(default)]
+    pub auto_remove: bool,
+    /// What asks it to end, see [`crate::signal_number`]; the image's, or TERM.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// Seconds between that and KILL, where nobody says otherwise.
+    #[serde(default)]
+    pub stop_timeout: Option<u32>,
+}
+
+/// What a container runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Program {
+    /// The image's entry point and command, each replaced if given.
+    Command {
+        /// Instead of the image's entry point; clears its command, too.
+        entrypoint: Option<Vec<String>>,
+        /// Instead of the image's command.
+        command: Option<Vec<String>>,
+    },
+    /// Nothing: it lives until it is killed, and work comes by exec.
+    Idle,
+}
+
+/// Something mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where, absolute.
+    pub target: PathBuf,
+    /// What.
+    pub kind: MountKind,
+    /// No writes through it.
+    pub read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind(PathBuf),
+    /// A volume, made if absent.
+    Volume(String),
+    /// An in-memory file system of so many bytes, half the memory by default.
+    Tmpfs(Option<u64>),
+    /// A private, writable view of a directory that stays as it is; changes go to a directory beside the container's.
+    /// What is root's belongs to the container's user in it.
+    Overlay(PathBuf),
+}
+
+/// How a container is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// Loopback only.
+    None,
+    /// The host's own network.
+    Host,
+    /// A network, by id or name.
+    Network {
+        /// The network.
+        network: String,
+        /// Names besides the container's own that resolve to it there.
+        aliases: Vec<String>,
+    },
+}
+
+impl ContainerConfig {
+    /// A container as `run` makes it without options.
+    pub fn new(image: ImageId) -> Self {
+        Self {
+            name: None,
+            image,
+            program: Program::Command { entrypoint: None, command: None },
+            env: Vec::new(),
+            working_dir: None,
+            user: None,
+            terminal: false,
+            stdin: false,
+            init: false,
+            hostname: None,
+            mounts: Vec::new(),
+            network: NetworkMode::None,
+            ports: Vec::new(),
+            exposed: BTreeSet::new(),
+            publish_all: false,
+            extra_hosts: Vec::new(),
+            security: Security::default(),
+            resources: Resources::default(),
+            read_only: false,
+            volatile: false,
+            log: true,
+            restart: RestartPolicy::No,
+            health: None,
+            tether: false,
+            shm_size: 64 << 20,
+            labels: BTreeMap::new(),
+            session: None,
+            image_name: None,
+            auto_remove: false,
+            stop_signal: None,
+            stop_timeout: None,
+        }
+    }
+}
