@@ -21,6 +21,7 @@ pub use engine_types as types;
 pub use engine_network::{PortMapping, Protocol, PublishedPort};
 
 mod after_boot;
+mod build_cache;
 mod catalog;
 mod container;
 mod engine;
@@ -40,6 +41,7 @@ mod signal;
 mod spec;
 mod volume;
 
+pub use build_cache::{CachedLayer, beyond};
 pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 pub use engine::Engine;
 pub use error::{Error, remedy};
@@ -50,7 +52,7 @@ pub use logs::Logs;
 pub use network::{Network, NetworkConfig};
 pub use ports::{ExposedPort, ParsePortError, parse_exposed, parse_published};
 pub use process::{End, Process};
-pub use sandbox::BuildSandbox;
+pub use sandbox::{BuildCommands, BuildNetwork, BuildSandbox};
 pub use session::Session;
 pub use signal::signal_number;
 pub use volume::Volume;

@@ -1,10 +1,12 @@
 //! From results to JSON, for the version of the API that was asked for.
 
+mod build;
 mod container;
 mod event;
 mod human;
 mod image;
 mod network;
+mod pull;
 mod system;
 
 use axum::body::Body;
@@ -14,10 +16,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use build::{BuildLines, cached_layer};
 pub(crate) use container::{container, container_summary};
 pub(crate) use event::event;
 pub(crate) use image::{history, image, image_summary};
 pub(crate) use network::{network, pseudo_networks, volume};
+pub(crate) use pull::PullLines;
 pub(crate) use system::{info, version};
 
 /// What Go writes for a time that is not set.
