@@ -4,6 +4,7 @@
 mod containers;
 mod daemon;
 mod images;
+mod live;
 mod objects;
 mod protocol;
 mod registry;

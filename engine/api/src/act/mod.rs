@@ -4,6 +4,7 @@ mod attach;
 mod container;
 mod exec;
 mod image;
+mod live;
 mod network;
 mod prune;
 mod system;
@@ -22,6 +23,7 @@ use exec::Execs;
 pub(crate) use container::{Images, Seen, WaitFor, network_mode};
 pub(crate) use exec::{ExecSpec, ExecView};
 pub(crate) use image::{PullRequest, pull_progress};
+pub(crate) use live::{Interface, Running, Sample};
 pub(crate) use system::Host;
 
 /// The exit code of a container whose supervisor was killed, and it with it.

@@ -128,6 +128,7 @@ fn entrypoint(config: &ContainerConfig, image: Option<&engine::image::Image>) ->
 /// Docker's word for where a container is in its life.
 fn status(container: &Container) -> &'static str {
     match (&container.state, container.running) {
+        _ if container.is_paused() => "paused",
         (_, true) => "running",
         (None, false) => "created",
         (Some(_), false) => "exited",
@@ -141,7 +142,8 @@ fn exit_code(state: &State) -> i32 {
 fn status_text(container: &Container, now: Timestamp) -> String {
     match (&container.state, container.running) {
         (Some(state), true) => {
-            format!("Up {}", human::since(state.started_at.unwrap_or(container.created), now))
+            let paused = if state.paused { " (Paused)" } else { "" };
+            format!("Up {}{paused}", human::since(state.started_at.unwrap_or(container.created), now))
         }
         (Some(state), false) => {
             let since = state.finished_at.or(state.started_at).unwrap_or(container.created);
@@ -156,7 +158,7 @@ fn state(container: &Container) -> Value {
     json!({
         "Status": status(container),
         "Running": container.running,
-        "Paused": false,
+        "Paused": container.is_paused(),
         "Restarting": false,
         "OOMKilled": state.is_some_and(|s| s.oom_killed),
         "Dead": false,

@@ -5,6 +5,7 @@ mod event;
 mod human;
 mod image;
 mod network;
+mod stats;
 mod system;
 
 use axum::body::Body;
@@ -18,6 +19,7 @@ pub(crate) use container::{container, container_summary};
 pub(crate) use event::event;
 pub(crate) use image::{history, image, image_summary};
 pub(crate) use network::{network, pseudo_networks, volume};
+pub(crate) use stats::stats;
 pub(crate) use system::{info, version};
 
 /// What Go writes for a time that is not set.

@@ -61,6 +61,7 @@ async fn between(
 fn passes(filters: &Filters, container: &Container) -> bool {
     let id = container.id.to_string();
     let status = match (&container.state, container.running) {
+        _ if container.is_paused() => "paused",
         (_, true) => "running",
         (None, _) => "created",
         _ => "exited",

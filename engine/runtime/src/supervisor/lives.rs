@@ -82,6 +82,7 @@ impl Server<'_> {
             &mut Vec::new(),
             |made| child::resume(made, self.spec),
             network,
+            &self.resources,
         )
     }
 
