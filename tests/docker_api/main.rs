@@ -4,6 +4,7 @@
 mod containers;
 mod daemon;
 mod images;
+mod live;
 mod lives;
 mod objects;
 mod protocol;

@@ -11,8 +11,9 @@ use rustix::process::Signal;
 
 use crate::error::SetupError;
 use crate::health::HealthStatus;
-use crate::protocol::{self, Connection, ExecBody, Reply, Request};
-use crate::spec::Process;
+use crate::protocol::{self, Connection, ExecBody, Reply, Request, UpdateBody};
+use crate::restart::RestartPolicy;
+use crate::spec::{Process, Resources};
 
 pub(crate) const SOCKET_FILE: &str = "ctl.sock";
 pub(crate) const LOCK_FILE: &str = "lock";
@@ -330,6 +331,23 @@ impl Client {
     /// Sends the first process a signal that is to end the container, which is not restarted then.
     pub fn stop(&self, number: i32) -> Result<(), ClientError> {
         self.done(&Request::Signal { number, last: true }, &[])
+    }
+
+    /// Freezes every process of the container.
+    pub fn pause(&self) -> Result<(), ClientError> {
+        self.done(&Request::Pause, &[])
+    }
+
+    /// Lets them go on.
+    pub fn unpause(&self) -> Result<(), ClientError> {
+        self.done(&Request::Unpause, &[])
+    }
+
+    /// Sets the limits that are given, and the restart policy, from now on. A limit that is absent stays as it is.
+    pub fn update(&self, resources: &Resources, restart: RestartPolicy) -> Result<(), ClientError> {
+        let body = UpdateBody { resources: resources.clone(), restart };
+        let body = protocol::write_body(&body).map_err(|e| self.failed(e))?;
+        self.done(&Request::Update, &[body.as_fd()])
     }
 
     /// Sets the size of the first process's terminal.

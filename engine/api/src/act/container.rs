@@ -181,6 +181,10 @@ impl Daemon {
 
     pub(crate) async fn start(&self, key: &str) -> Result<(), ApiError> {
         let container = self.engine().container(key).await?;
+        if container.is_paused() {
+            let text = "cannot start a paused container, try unpause instead";
+            return Err(ApiError::Conflict(text.to_owned()));
+        }
         if container.running {
             return Err(ApiError::NotModified);
         }
@@ -306,6 +310,11 @@ impl Daemon {
             attributes.insert("name".into(), container.name.clone());
             attributes
         };
+        if container.is_paused() && !force {
+            return Err(ApiError::Conflict(format!(
+                "cannot remove container \"{key}\": container is paused and must be unpaused first"
+            )));
+        }
         if container.running && force {
             let recorded = self.end_recorded(id);
             match self.engine().kill_container(&id.to_string(), kill_signal()).await {

@@ -5,6 +5,7 @@ mod container;
 mod exec;
 mod follow;
 mod image;
+mod live;
 mod network;
 mod prune;
 mod system;
@@ -23,6 +24,7 @@ use exec::Execs;
 pub(crate) use container::{Images, Seen, WaitFor, network_mode};
 pub(crate) use exec::{ExecSpec, ExecView};
 pub(crate) use image::{PullRequest, pull_progress};
+pub(crate) use live::{Interface, Running, Sample};
 pub(crate) use system::Host;
 
 /// The exit code of a container whose supervisor was killed, and it with it.

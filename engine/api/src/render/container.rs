@@ -186,6 +186,7 @@ fn entrypoint(config: &ContainerConfig, image: Option<&engine::image::Image>) ->
 /// Docker's word for where a container is in its life.
 pub(crate) fn status(container: &Container) -> &'static str {
     match (&container.state, container.running) {
+        _ if container.is_paused() => "paused",
         (Some(state), true) if state.status == Status::Restarting => "restarting",
         (_, true) => "running",
         (None, false) => "created",
@@ -205,6 +206,7 @@ fn status_text(container: &Container, now: Timestamp) -> String {
         }
         (Some(state), true) => {
             let health = match state.health.as_ref().map(|health| health.status) {
+                _ if state.paused => " (Paused)",
                 None => "",
                 Some(HealthStatus::Starting) => " (health: starting)",
                 Some(HealthStatus::Healthy) => " (healthy)",
@@ -226,7 +228,7 @@ fn state(container: &Container) -> Value {
     let mut value = json!({
         "Status": status(container),
         "Running": container.running,
-        "Paused": false,
+        "Paused": container.is_paused(),
         "Restarting": restarting,
         "OOMKilled": state.is_some_and(|s| s.oom_killed),
         "Dead": false,

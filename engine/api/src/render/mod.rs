@@ -7,6 +7,7 @@ mod host_config;
 mod human;
 mod image;
 mod network;
+mod stats;
 mod system;
 
 use axum::body::Body;
@@ -20,6 +21,7 @@ pub(crate) use container::{container, container_summary, labels, status};
 pub(crate) use event::event;
 pub(crate) use image::{history, image, image_summary};
 pub(crate) use network::{network, pseudo_networks, volume};
+pub(crate) use stats::stats;
 pub(crate) use system::{info, version};
 
 /// What Go writes for a time that is not set.

@@ -85,6 +85,7 @@ impl Server<'_> {
             &mut Vec::new(),
             |made| child::resume(made, self.spec),
             network,
+            &self.resources,
         )
     }
 
