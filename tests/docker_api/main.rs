@@ -5,6 +5,8 @@ mod builds;
 mod containers;
 mod daemon;
 mod images;
+mod live;
+mod lives;
 mod objects;
 mod protocol;
 mod registry;

@@ -6,6 +6,8 @@ mod create;
 mod filters;
 mod host_config;
 mod mounts;
+mod ports;
+mod update;
 mod version;
 
 use std::collections::HashMap;
@@ -23,6 +25,7 @@ pub(crate) use auth::registry_auth;
 pub(crate) use build::{Build, BuildNetworkMode, Remote, build, no_buildkit};
 pub(crate) use create::{Body as CreateBody, Create, create};
 pub(crate) use filters::Filters;
+pub(crate) use update::update;
 pub(crate) use version::{Version, strip_version};
 
 /// The longest body that is read as JSON, in bytes.

@@ -2,11 +2,14 @@
 
 mod build;
 mod container;
+mod endpoints;
 mod event;
+mod host_config;
 mod human;
 mod image;
 mod network;
 mod pull;
+mod stats;
 mod system;
 
 use axum::body::Body;
@@ -17,11 +20,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) use build::{BuildLines, cached_layer};
-pub(crate) use container::{container, container_summary};
+pub(crate) use container::{container, container_summary, labels, status};
 pub(crate) use event::event;
 pub(crate) use image::{history, image, image_summary};
 pub(crate) use network::{network, pseudo_networks, volume};
 pub(crate) use pull::PullLines;
+pub(crate) use stats::stats;
 pub(crate) use system::{info, version};
 
 /// What Go writes for a time that is not set.
