@@ -116,18 +116,25 @@ impl Drop for Daemon {
 
 /// Returns once it listens.
 fn spawn(world: &World, socket: &std::path::Path) -> Child {
-    let mut command: Command = world.command("engine");
     let address = format!("unix://{}", socket.display());
-    let mut child = command.args(["daemon", "-H", &address]).stderr(Stdio::piped()).spawn().unwrap();
+    listening(world.command("engine").args(["daemon", "-H", &address])).0
+}
+
+/// Starts a daemon; returns once it listens, with where it does.
+pub(crate) fn listening(command: &mut Command) -> (Child, String) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("listening at") {
+    let address = loop {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0, "the daemon ended before it listened");
-    }
+        if let Some((_, address)) = line.trim_end().split_once("listening at ") {
+            break address.to_owned();
+        }
+    };
     // It may go on to say something.
     std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
-    child
+    (child, address)
 }
 
 pub(crate) fn read_answer(stream: UnixStream) -> Answer {

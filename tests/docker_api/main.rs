@@ -4,6 +4,7 @@
 mod containers;
 mod daemon;
 mod images;
+mod listen;
 mod live;
 mod objects;
 mod protocol;

@@ -199,9 +199,11 @@ impl Engine {
     pub async fn create_network(&self, config: NetworkConfig) -> Result<Network, Error> {
         let bytes = random()?;
         let id = NetworkId::from_random(bytes);
-        let (pools, start): (&'static [SubnetPool], _) = match config.session {
-            Some(_) => (&SESSION_POOLS, usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]))),
-            None => (&DEFAULT_POOLS, 0),
+        let own = &self.settings().pools;
+        let (pools, start): (Vec<SubnetPool>, _) = match config.session {
+            Some(_) => (SESSION_POOLS.into(), usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]))),
+            None if own.is_empty() => (DEFAULT_POOLS.into(), 0),
+            None => (own.clone(), 0),
         };
         let mut result = Ok(());
         for _ in 0..ATTEMPTS {
@@ -211,14 +213,14 @@ impl Engine {
                 return Err(Error::NameInUse { what: "network", name: config.name, holder });
             }
             let subnets = taken.iter().map(parse_subnet).collect::<Result<Vec<_>, _>>()?;
-            let engine = self.clone();
+            let (engine, pools) = (self.clone(), pools.clone());
             let resolvers = self.resolv_conf()?.nameservers;
             let subnet = blocking(move || {
                 let resolvers: Vec<Ipv4Addr> = resolvers
                     .iter()
                     .filter_map(|server| if let IpAddr::V4(v4) = server { Some(*v4) } else { None })
                     .collect();
-                engine.driver().free_subnet(pools, &subnets, &resolvers, start)
+                engine.driver().free_subnet(&pools, &subnets, &resolvers, start)
             })
             .await?;
             let row = NetworkRow {
