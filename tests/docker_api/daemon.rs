@@ -25,6 +25,7 @@ pub(crate) struct Daemon {
     pub(crate) world: World,
     child: Child,
     socket: PathBuf,
+    options: Vec<String>,
 }
 
 /// An answer in plain HTTP.
@@ -44,9 +45,15 @@ impl Daemon {
     }
 
     pub(crate) fn start_in(world: World) -> Self {
+        Self::start_with(world, &[])
+    }
+
+    /// Starts one with further options.
+    pub(crate) fn start_with(world: World, options: &[&str]) -> Self {
         let socket = world.path().join("docker.sock");
-        let child = spawn(&world, &socket);
-        Self { world, child, socket }
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = spawn(&world, &socket, &options);
+        Self { world, child, socket, options }
     }
 
     /// A client.
@@ -78,7 +85,7 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         meanwhile();
-        self.child = spawn(&self.world, &self.socket);
+        self.child = spawn(&self.world, &self.socket, &self.options);
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -115,9 +122,9 @@ impl Drop for Daemon {
 }
 
 /// Returns once it listens.
-fn spawn(world: &World, socket: &std::path::Path) -> Child {
+fn spawn(world: &World, socket: &std::path::Path, options: &Vec<String>) -> Child {
     let address = format!("unix://{}", socket.display());
-    listening(world.command("engine").args(["daemon", "-H", &address])).0
+    listening(world.command("engine").args(["daemon", "-H", &address]).args(options)).0
 }
 
 /// Starts a daemon; returns once it listens, with where it does.
@@ -213,6 +220,21 @@ pub(crate) async fn inspect(
 pub(crate) async fn remove(docker: &Docker, name: &str) {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     docker.remove_container(name, Some(options)).await.unwrap();
+}
+
+/// The supervisors of a world's running containers: each holds the lock in its container's run directory.
+pub(crate) fn supervisors(world: &World) -> Vec<Pid> {
+    let run = world.run_dir().join("containers");
+    let holds = |process: &std::path::Path| {
+        let links = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let mut targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        targets.any(|target| target.starts_with(&run) && target.ends_with("lock"))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let ids = processes
+        .filter(|process| holds(process))
+        .filter_map(|process| process.file_name()?.to_str()?.parse().ok().and_then(Pid::from_raw));
+    ids.collect()
 }
 
 /// Runs the `engine` command in a daemon's world.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::{Authority, Certificate, World};
 
-use super::daemon::{listening, read_answer};
+use super::daemon::{Daemon, host, listening, read_answer, remove, run, script, wait};
 
 const PING: &str = "GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n";
 
@@ -130,4 +130,27 @@ fn options_may_stand_in_a_file() {
     assert!(text.contains(name) && text.contains("unknown field `hots`"), "{text}");
     assert!(refused(&world, &["--config-file", "/none.json"]).contains("/none.json"));
     assert!(refused(&world, &["--bip", "10.0.0.0/8"]).contains("is no host's address in 10.0.0.0/8"));
+}
+
+#[tokio::test]
+async fn networks_and_names_are_as_the_daemon_is_told() {
+    let world = World::new();
+    world.import("busybox:latest");
+    let options = ["--bip", "10.217.7.9/24", "--default-address-pool", "base=10.218.0.0/16,size=28"];
+    let daemon = Daemon::start_with(world, &[&options[..], &["--dns-search", "shop.test"]].concat());
+    let docker = daemon.docker();
+    let created = daemon.ask("POST", "/networks/create", r#"{"Name": "shop"}"#);
+    assert_eq!(created.status, 201, "{}", created.body);
+    let shop = daemon.ask("GET", "/networks/shop", "");
+    assert!(shop.body.contains(r#""Subnet":"10.218.0.0/28""#), "{}", shop.body);
+    let body = script("ip -4 addr show eth0; ip route; cat /etc/resolv.conf", |body| {
+        host(body).network_mode = Some("bridge".to_owned());
+    });
+    run(&docker, "web", body).await;
+    assert_eq!(wait(&docker, "web").await, 0);
+    let said = daemon.ask("GET", "/containers/web/logs?stdout=1", "").body;
+    for part in ["inet 10.217.7.", "default via 10.217.7.9", "search shop.test"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    remove(&docker, "web").await;
 }

@@ -6,6 +6,7 @@ mod daemon;
 mod images;
 mod listen;
 mod live;
+mod lives;
 mod objects;
 mod protocol;
 mod registry;

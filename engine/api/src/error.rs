@@ -126,6 +126,14 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self.kind() {
             _ if matches!(self, Self::NotModified) => StatusCode::NOT_MODIFIED,
+            // As Docker, to which a port in use is a failure of its own.
+            _ if matches!(
+                self,
+                Self::Engine(engine::Error::PortAllocated { .. } | engine::Error::Reserve(_))
+            ) =>
+            {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
             ErrorKind::Conflict => StatusCode::CONFLICT,

@@ -62,6 +62,9 @@ pub(crate) enum Request {
     Wait,
     /// Tell the container's health now, at every change, and the first process's end.
     Watch,
+    /// Tell of each end of a first process, of each that follows it, and of each change of the container's health. The
+    /// last end is followed by the connection's.
+    Follow,
 }
 
 /// How the first process's standard streams are connected.

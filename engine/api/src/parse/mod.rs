@@ -4,6 +4,7 @@ mod create;
 mod filters;
 mod host_config;
 mod mounts;
+mod ports;
 mod update;
 mod version;
 

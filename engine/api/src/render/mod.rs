@@ -1,7 +1,9 @@
 //! From results to JSON, for the version of the API that was asked for.
 
 mod container;
+mod endpoints;
 mod event;
+mod host_config;
 mod human;
 mod image;
 mod network;
@@ -15,7 +17,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use container::{container, container_summary};
+pub(crate) use container::{container, container_summary, labels, status};
 pub(crate) use event::event;
 pub(crate) use image::{history, image, image_summary};
 pub(crate) use network::{network, pseudo_networks, volume};

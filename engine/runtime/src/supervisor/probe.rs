@@ -155,6 +155,7 @@ impl Server<'_> {
         let status = health.status;
         self.record(State { health: Some(health), ..self.state.clone() });
         if changed {
+            self.tell_followers(&Reply::Health { status });
             let watching = self.clients.iter().filter(|(_, client)| client.watches);
             for number in watching.map(|(&number, _)| number).collect::<Vec<_>>() {
                 self.reply(number, &Reply::Health { status });

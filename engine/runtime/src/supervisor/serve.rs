@@ -53,6 +53,8 @@ pub(super) struct Server<'a> {
     pub(super) due: Option<Instant>,
     /// Somebody wants it to end for good.
     pub(super) stopped: bool,
+    /// Those who follow have been told of the last end.
+    pub(super) end_told: bool,
     pub(super) state: State,
     /// Whether the state could be written.
     pub(super) stored: Result<(), StateError>,
@@ -75,6 +77,8 @@ pub(super) struct Client {
     pub(super) waits: bool,
     /// Wants to know of its health.
     pub(super) watches: bool,
+    /// Wants to know of all that.
+    pub(super) follows: bool,
     /// The exec that it started.
     exec: Option<u64>,
 }
@@ -102,7 +106,8 @@ impl<'a> Server<'a> {
         launcher: Connection,
         running: State,
     ) -> Self {
-        let launcher = Client { connection: launcher, waits: true, watches: false, exec: None };
+        let launcher =
+            Client { connection: launcher, waits: true, watches: false, follows: false, exec: None };
         let started = &mut life.started;
         let (resolver, held, kept) =
             (started.resolver.take(), started.held.take(), std::mem::take(&mut started.kept));
@@ -125,6 +130,7 @@ impl<'a> Server<'a> {
             resources: spec.resources.clone(),
             due: None,
             stopped: false,
+            end_told: false,
             state: running,
             stored: Ok(()),
             clients: BTreeMap::from([(LAUNCHER, launcher)]),
@@ -240,8 +246,8 @@ impl<'a> Server<'a> {
         let accepted = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC);
         // A client that gave up in between is no error.
         if let Ok(socket) = accepted {
-            let client =
-                Client { connection: Connection::new(socket), waits: false, watches: false, exec: None };
+            let connection = Connection::new(socket);
+            let client = Client { connection, waits: false, watches: false, follows: false, exec: None };
             self.last += 1;
             self.clients.insert(self.last, client);
         }
@@ -311,6 +317,11 @@ impl<'a> Server<'a> {
                 (client.waits, client.watches) = (true, true);
                 return Some(Reply::Health { status });
             }
+            Request::Follow if !quiet => {
+                self.clients.get_mut(&number)?.follows = true;
+                // Between two lives the end of the last is news, too.
+                return self.due.map(|_| self.last_exit());
+            }
             Request::Held if !quiet => {
                 let held = self.held.as_ref().map(AsFd::as_fd);
                 if self.clients.get(&number)?.connection.send(&Reply::Held, held.as_slice()).is_err() {
@@ -329,6 +340,7 @@ impl<'a> Server<'a> {
             Request::Exec
             | Request::Held
             | Request::Watch
+            | Request::Follow
             | Request::Pause
             | Request::Unpause
             | Request::Update
