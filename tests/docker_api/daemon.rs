@@ -25,6 +25,7 @@ pub(crate) struct Daemon {
     pub(crate) world: World,
     child: Child,
     socket: PathBuf,
+    options: Vec<String>,
 }
 
 /// An answer in plain HTTP.
@@ -57,9 +58,15 @@ impl Daemon {
     }
 
     pub(crate) fn start_in(world: World) -> Self {
+        Self::start_with(world, &[])
+    }
+
+    /// Starts one with further options.
+    pub(crate) fn start_with(world: World, options: &[&str]) -> Self {
         let socket = world.path().join("docker.sock");
-        let child = spawn(&world, &socket);
-        Self { world, child, socket }
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = spawn(&world, &socket, &options);
+        Self { world, child, socket, options }
     }
 
     /// A client.
@@ -111,7 +118,7 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         meanwhile();
-        self.child = spawn(&self.world, &self.socket);
+        self.child = spawn(&self.world, &self.socket, &self.options);
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -148,19 +155,26 @@ impl Drop for Daemon {
 }
 
 /// Returns once it listens.
-fn spawn(world: &World, socket: &std::path::Path) -> Child {
-    let mut command: Command = world.command("engine");
+fn spawn(world: &World, socket: &std::path::Path, options: &Vec<String>) -> Child {
     let address = format!("unix://{}", socket.display());
-    let mut child = command.args(["daemon", "-H", &address]).stderr(Stdio::piped()).spawn().unwrap();
+    listening(world.command("engine").args(["daemon", "-H", &address]).args(options)).0
+}
+
+/// Starts a daemon; returns once it listens, with where it does.
+pub(crate) fn listening(command: &mut Command) -> (Child, String) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("listening at") {
+    let address = loop {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0, "the daemon ended before it listened");
-    }
+        if let Some((_, address)) = line.trim_end().split_once("listening at ") {
+            break address.to_owned();
+        }
+    };
     // It may go on to say something.
     std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
-    child
+    (child, address)
 }
 
 pub(crate) fn read_answer(stream: UnixStream) -> Answer {

@@ -5,6 +5,7 @@ mod builds;
 mod containers;
 mod daemon;
 mod images;
+mod listen;
 mod live;
 mod lives;
 mod objects;

@@ -17,8 +17,8 @@ pub use engine_runtime as runtime;
 /// Ids, digests, references.
 pub use engine_types as types;
 
-/// Published ports.
-pub use engine_network::{PortMapping, Protocol, PublishedPort};
+/// Published ports, and addresses.
+pub use engine_network::{Ipv4Net, PortMapping, Protocol, PublishedPort, SubnetPool};
 
 mod after_boot;
 mod build_cache;
@@ -37,6 +37,7 @@ mod ports;
 mod process;
 mod sandbox;
 mod session;
+mod settings;
 mod signal;
 mod spec;
 mod starts;
@@ -55,6 +56,7 @@ pub use ports::{ExposedPort, ParsePortError, parse_exposed, parse_published};
 pub use process::{End, Follow, Process};
 pub use sandbox::{BuildCommands, BuildNetwork, BuildSandbox};
 pub use session::Session;
+pub use settings::{DnsSettings, Settings};
 pub use signal::signal_number;
 pub use starts::Starts;
 pub use volume::Volume;

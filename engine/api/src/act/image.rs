@@ -81,7 +81,8 @@ impl Daemon {
         request: &PullRequest,
         progress: &(dyn Fn(PullEvent) + Sync),
     ) -> Result<(), ApiError> {
-        let mut options = PullOptions { platform: request.platform.clone(), ..PullOptions::default() };
+        let registries = self.engine().settings().registries.clone();
+        let mut options = PullOptions { platform: request.platform.clone(), registries };
         if let Some(credentials) = &request.credentials {
             let registry = request.reference.registry().to_owned();
             options.registries.credentials.insert(registry, credentials.clone());
