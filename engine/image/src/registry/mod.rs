@@ -6,6 +6,7 @@
 mod download;
 mod endpoint;
 mod error;
+mod push;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -15,10 +16,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use engine_types::{Digest, Reference};
 use futures::StreamExt;
+use oci_client::RegistryOperation;
 use tokio::sync::mpsc;
 
 pub use endpoint::{Credentials, Registries};
 pub use error::PullError;
+pub use push::{PushError, PushEvent, Pushed};
 
 use crate::config::ImageConfig;
 use crate::manifest::{
@@ -154,6 +157,9 @@ impl ImageStore {
         options: &PullOptions,
         progress: &(dyn Fn(PullEvent) + Sync),
     ) -> Result<Image, PullError> {
+        // Whoever asks for the same meanwhile waits, and finds it here.
+        let turn = self.turn(&reference.canonical());
+        let _turn = turn.lock().await;
         let store = self.clone();
         let _hold = blocking(move || store.hold()).await?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
@@ -175,7 +181,7 @@ impl ImageStore {
 impl Pull<'_> {
     async fn run(&self) -> Result<Image, PullError> {
         (self.progress)(PullEvent::Resolving { registry: self.endpoint.host.clone() });
-        self.endpoint.authenticate(self.reference).await?;
+        self.endpoint.authenticate(self.reference, RegistryOperation::Pull).await?;
         let resolved = self.resolve().await?;
         let config = self.config(&resolved.manifest.config).await?;
         let parsed = ImageConfig::from_slice(&config)
