@@ -23,10 +23,13 @@ pub use engine_network::{Ipv4Net, PortMapping, Protocol, PublishedPort, SubnetPo
 mod after_boot;
 mod build_cache;
 mod catalog;
+mod changes;
+mod commit;
 mod container;
 mod engine;
 mod error;
 mod events;
+mod files;
 mod health;
 mod images;
 pub mod log;
@@ -44,10 +47,13 @@ mod starts;
 mod volume;
 
 pub use build_cache::{CachedLayer, beyond};
+pub use changes::{Change, ChangeKind};
+pub use commit::{Commit, change};
 pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 pub use engine::Engine;
 pub use error::{Error, remedy};
 pub use events::{Event, EventKind};
+pub use files::{ContainerFiles, ExportRoot, FilesError, PathStat};
 pub use health::{HealthCheckError, resolve_health};
 pub use images::RemovedImage;
 pub use logs::Logs;

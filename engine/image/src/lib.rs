@@ -12,7 +12,10 @@ mod store;
 
 pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use manifest::{Descriptor, Platform};
-pub use registry::{Credentials, PullError, PullEvent, PullOptions, PushError, PushEvent, Pushed, Registries};
+pub use registry::{
+    Credentials, Distribution, Found, PullError, PullEvent, PullOptions, PushError, PushEvent, Pushed,
+    Registries,
+};
 pub use store::{
     ArchiveFormat, ChainId, DiffId, Hashed, Hold, Image, ImageStore, ImageSummary, Layer, LayerRef,
     LoadError, Loaded, Reclaimed, SaveError, StagedLayer, StoreError,

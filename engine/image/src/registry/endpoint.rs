@@ -37,9 +37,9 @@ impl fmt::Debug for Credentials {
     }
 }
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be silent before it counts as broken.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Registries {
     /// Whom to ask for an image of this registry, in order: the mirrors, then the registry itself.
@@ -78,13 +78,15 @@ impl Registries {
             registry: host.to_owned(),
             source: Box::new(source),
         })?;
-        Ok(Endpoint { host: host.to_owned(), auth, client })
+        Ok(Endpoint { host: host.to_owned(), plain, auth, client })
     }
 }
 
 /// A registry to ask.
 pub(super) struct Endpoint {
     pub(super) host: String,
+    /// It speaks HTTP without TLS.
+    pub(super) plain: bool,
     auth: RegistryAuth,
     pub(super) client: Client,
 }

@@ -3,6 +3,7 @@
 //! `oci-client` speaks the protocol: tokens, manifests, ranges. What is ours: which registry to ask, layers in
 //! parallel and unpacked while they arrive, downloads resumed where they broke, every digest checked.
 
+mod ask;
 mod download;
 mod endpoint;
 mod error;
@@ -19,6 +20,7 @@ use futures::StreamExt;
 use oci_client::RegistryOperation;
 use tokio::sync::mpsc;
 
+pub use ask::{Distribution, Found};
 pub use endpoint::{Credentials, Registries};
 pub use error::PullError;
 pub use push::{PushError, PushEvent, Pushed};
@@ -234,26 +236,7 @@ impl Pull<'_> {
         if self.store.has_blob(descriptor.digest) {
             return Ok(self.store.read_blob(descriptor.digest, "an image configuration")?);
         }
-        if descriptor.size > CONFIG_MAX_BYTES {
-            return Err(PullError::ConfigTooLarge { size: descriptor.size, limit: CONFIG_MAX_BYTES });
-        }
-        let (sender, mut receiver) = mpsc::channel::<Bytes>(PIECES_WAITING);
-        let collect = async {
-            let mut config = Vec::new();
-            while let Some(piece) = receiver.recv().await {
-                config.extend_from_slice(&piece);
-            }
-            config
-        };
-        let download = self.endpoint.download(self.reference, descriptor, sender, &|_| {});
-        let (downloaded, config) = futures::join!(download, collect);
-        downloaded?;
-        let actual = sha256(&config);
-        if actual != descriptor.digest {
-            let what = "an image configuration";
-            return Err(StoreError::Digest { what, expected: descriptor.digest, actual }.into());
-        }
-        Ok(config)
+        collect_blob(self, descriptor).await
     }
 
     /// Brings all layers into the store and tells whether any was missing.
@@ -394,6 +377,30 @@ impl Pull<'_> {
         });
         Ok(image.await?)
     }
+}
+
+/// Downloads an image's configuration.
+async fn collect_blob(pull: &Pull<'_>, descriptor: &Descriptor) -> Result<Vec<u8>, PullError> {
+    if descriptor.size > CONFIG_MAX_BYTES {
+        return Err(PullError::ConfigTooLarge { size: descriptor.size, limit: CONFIG_MAX_BYTES });
+    }
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(PIECES_WAITING);
+    let collect = async {
+        let mut config = Vec::new();
+        while let Some(piece) = receiver.recv().await {
+            config.extend_from_slice(&piece);
+        }
+        config
+    };
+    let download = pull.endpoint.download(pull.reference, descriptor, sender, &|_| {});
+    let (downloaded, config) = futures::join!(download, collect);
+    downloaded?;
+    let actual = sha256(&config);
+    if actual != descriptor.digest {
+        let what = "an image configuration";
+        return Err(StoreError::Digest { what, expected: descriptor.digest, actual }.into());
+    }
+    Ok(config)
 }
 
 /// Pairs the manifest's layers with the configuration's.

@@ -18,6 +18,7 @@
 
 mod boot;
 mod collect;
+mod commit;
 mod error;
 mod images;
 mod ingest;
