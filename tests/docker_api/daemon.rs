@@ -36,6 +36,19 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
+impl Answer {
+    /// The objects of a body that is a line of JSON each.
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+        let lines = self.body.lines().filter(|line| line.starts_with('{'));
+        lines.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// The one object of a body.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
 impl Daemon {
     /// Starts one that has busybox.
     pub(crate) fn start() -> Self {
@@ -72,6 +85,26 @@ impl Daemon {
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(body.as_bytes()).unwrap();
         stream
+    }
+
+    /// A connection that has sent a request with any bytes.
+    pub(crate) fn send_bytes(&self, method: &str, path: &str, body: &[u8]) -> UnixStream {
+        let headers = "Content-Type: application/x-tar\r\nConnection: close";
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(ANSWER))).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: docker\r\nContent-Length: {length}\r\n{headers}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // One that is refused at once is not read to its end.
+        let _ = stream.write_all(body);
+        stream
+    }
+
+    /// Sends bytes and reads the answer.
+    pub(crate) fn upload(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        read_answer(self.send_bytes(method, path, body))
     }
 
     /// Asks in plain HTTP.

@@ -149,6 +149,10 @@ impl Engine {
         self.0.paths.run.join("sessions").join(format!("{id}.lock"))
     }
 
+    pub(crate) fn session_dir(&self, id: SessionId) -> PathBuf {
+        self.0.paths.root.join("sessions").join(id.to_string())
+    }
+
     pub(crate) fn volume_dir(&self, name: &str) -> PathBuf {
         self.0.paths.root.join("volumes").join(name)
     }

@@ -21,6 +21,7 @@ pub use engine_types as types;
 pub use engine_network::{Ipv4Net, PortMapping, Protocol, PublishedPort, SubnetPool};
 
 mod after_boot;
+mod build_cache;
 mod catalog;
 mod container;
 mod engine;
@@ -42,6 +43,7 @@ mod spec;
 mod starts;
 mod volume;
 
+pub use build_cache::{CachedLayer, beyond};
 pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 pub use engine::Engine;
 pub use error::{Error, remedy};
@@ -52,7 +54,7 @@ pub use logs::Logs;
 pub use network::{Network, NetworkConfig};
 pub use ports::{ExposedPort, ParsePortError, parse_exposed, parse_published};
 pub use process::{End, Follow, Process};
-pub use sandbox::BuildSandbox;
+pub use sandbox::{BuildCommands, BuildNetwork, BuildSandbox};
 pub use session::Session;
 pub use settings::{DnsSettings, Settings};
 pub use signal::signal_number;
