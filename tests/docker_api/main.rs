@@ -8,6 +8,7 @@ mod images;
 mod listen;
 mod live;
 mod lives;
+mod logging;
 mod objects;
 mod protocol;
 mod registry;

@@ -9,6 +9,7 @@ use engine_runtime::{ClientError, LaunchError, ParseRestartPolicyError, StateErr
 use engine_types::{ErrorKind, FULL_DISK_REMEDY, ImageId, Paths};
 
 use crate::health::HealthCheckError;
+use crate::log_driver::LogDriverError;
 use crate::ports::ParsePortError;
 
 /// Why the engine could not do something.
@@ -120,6 +121,9 @@ pub enum Error {
     /// A health check makes no sense.
     #[error(transparent)]
     HealthCheck(#[from] HealthCheckError),
+    /// Output is to go where it cannot.
+    #[error(transparent)]
+    LogDriver(#[from] LogDriverError),
     /// A text is no restart policy.
     #[error(transparent)]
     RestartPolicy(#[from] ParseRestartPolicyError),
@@ -216,6 +220,7 @@ impl Error {
             Self::NoCommand | Self::InvalidName { .. } => ErrorKind::InvalidArgument,
             Self::Port(e) => e.kind(),
             Self::HealthCheck(e) => e.kind(),
+            Self::LogDriver(e) => e.kind(),
             Self::RestartPolicy(e) => e.kind(),
             Self::RestartAndRemove => ErrorKind::InvalidArgument,
             Self::PortAllocated { .. } => ErrorKind::Conflict,

@@ -29,12 +29,7 @@ struct Follow {
 impl Engine {
     /// Reads a container's log from its beginning, or its last `tail` entries; `follow` goes on until the container
     /// ends, if it runs. What is written while this is called is told once.
-    pub async fn logs(
-        &self,
-        container: &Container,
-        tail: Option<u64>,
-        follow: bool,
-    ) -> Result<Logs, Error> {
+    pub async fn logs(&self, container: &Container, tail: Option<u64>, follow: bool) -> Result<Logs, Error> {
         let path = &container.log_path;
         // Watched before it is read, so that nothing is written unseen in between. The directory, because a file that
         // is full is put aside and another one begun.

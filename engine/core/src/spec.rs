@@ -18,6 +18,7 @@ use crate::catalog::ContainerRow;
 use crate::container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 use crate::engine::Engine;
 use crate::error::{At, Error};
+use crate::log_driver::Subject;
 
 /// What programs find without an image's own `PATH`; Docker's.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -65,7 +66,7 @@ impl Engine {
             resources: config.resources.clone(),
             sysctls: sysctls(network),
             shm_size: config.shm_size,
-            log: config.log.then(|| LogConfig { path: self.log_path(row.id), max_size: None, max_files: 1 }),
+            log: self.log_config(row, config, &image)?,
             dns: address
                 .map(|_| DnsConfig { names: names.into_iter().collect(), upstream: upstream(&resolv_conf) }),
             tether: config.tether,
@@ -76,6 +77,27 @@ impl Engine {
             state_dir,
             run_dir,
         })
+    }
+
+    fn log_config(
+        &self,
+        row: &ContainerRow,
+        config: &ContainerConfig,
+        image: &Image,
+    ) -> Result<Option<LogConfig>, Error> {
+        let mut labels = image.config.config.labels.clone();
+        labels.extend(config.labels.clone());
+        let env = [image.config.config.env.as_slice(), &config.env].concat();
+        let id = config.image.to_string();
+        let subject = Subject {
+            id: row.id,
+            name: &row.name,
+            image: config.image,
+            image_name: config.image_name.as_deref().unwrap_or(&id),
+            labels: &labels,
+            env: &env,
+        };
+        Ok(config.logging.to_config(self.log_path(row.id), subject)?)
     }
 
     /// What a further process of a container starts from: its environment, directory and user, without a program.

@@ -1,5 +1,5 @@
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use engine::image::Image;
 use engine::runtime::spec::Process as ProcessSpec;
 use engine::{
-    Container, ContainerConfig, Error, Event, EventKind, MountKind, Network, NetworkMode, signal_number,
+    Container, ContainerConfig, Error, Event, EventKind, LogDriver, MountKind, Network, NetworkMode,
+    signal_number,
 };
 use engine_types::{ContainerId, ErrorKind, ImageId};
 use tokio::sync::broadcast;
@@ -75,7 +76,8 @@ pub(crate) fn network_mode(config: &ContainerConfig) -> String {
 impl Daemon {
     /// Makes a container and its volumes; warnings beside its id.
     pub(crate) async fn create(&self, create: Create) -> Result<ContainerId, ApiError> {
-        let Create { mut config, healthcheck, anonymous, make_sources } = create;
+        let Create { mut config, healthcheck, logging, anonymous, make_sources } = create;
+        config.logging = self.logging(logging)?;
         if let NetworkMode::Network { network, .. } = &config.network {
             match network.as_str() {
                 "bridge" => drop(self.engine().default_network().await?),
@@ -105,6 +107,21 @@ impl Daemon {
         }
         self.engine().record_container(id, "create", &[]).await?;
         Ok(id)
+    }
+
+    /// A container's log driver: the daemon's where it names none, with the daemon's options where it is the same.
+    fn logging(
+        &self,
+        (driver, mut options): (Option<String>, BTreeMap<String, String>),
+    ) -> Result<LogDriver, ApiError> {
+        let default = &self.engine().settings().logging;
+        let driver = driver.as_deref().unwrap_or(default.name());
+        if driver == default.name() {
+            for (name, value) in default.options() {
+                options.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        Ok(LogDriver::new(driver, options).map_err(Error::from)?)
     }
 
     /// Makes the volumes of a container that are not there; those at the indexes `anonymous` go with it.

@@ -103,6 +103,8 @@ pub(crate) struct Create {
     pub(crate) config: ContainerConfig,
     /// What of its image's health check is to be otherwise.
     pub(crate) healthcheck: Healthcheck,
+    /// Its log driver, if it names one, and the options of that.
+    pub(crate) logging: (Option<String>, BTreeMap<String, String>),
     /// Where each of its unnamed volumes goes; the index is of `config.mounts`, whose name is still to be given.
     pub(crate) anonymous: Vec<usize>,
     /// Directories of the host that are made if absent, as for `-v`.
@@ -166,7 +168,14 @@ pub(crate) fn create(name: Option<&str>, image: ImageId, body: Body) -> Result<C
         ..ContainerConfig::new(image)
     };
     let healthcheck = body.healthcheck;
-    Ok(Create { config, healthcheck, anonymous: mounts.anonymous, make_sources: mounts.make_sources })
+    let logging = host.logging();
+    Ok(Create {
+        config,
+        healthcheck,
+        logging,
+        anonymous: mounts.anonymous,
+        make_sources: mounts.make_sources,
+    })
 }
 
 fn some(text: String) -> Option<String> {

@@ -139,8 +139,6 @@ impl HostConfig {
     pub(super) fn refuse_unsupported(&self) -> Result<(), ApiError> {
         refuse_unsupported(&self.rest, &UNSUPPORTED)?;
         let others = [
-            (matches!(self.log_config.kind.as_str(), "" | "json-file"), "--log-driver"),
-            (self.log_config.config.is_empty(), "--log-opt"),
             (matches!(self.ipc_mode.as_str(), "" | "private" | "shareable"), "--ipc"),
             (matches!(self.cgroupns_mode.as_str(), "" | "private"), "--cgroupns"),
             (self.memory_swap >= 0, "--memory-swap -1"),
@@ -253,6 +251,12 @@ impl HostConfig {
             ));
         }
         Ok(policy)
+    }
+
+    /// The log driver, which may be left to the daemon, and its options.
+    pub(super) fn logging(&self) -> (Option<String>, BTreeMap<String, String>) {
+        let Typed { kind, config } = &self.log_config;
+        (Some(kind.clone()).filter(|kind| !kind.is_empty()), config.clone())
     }
 
     pub(super) fn shm_size(&self) -> Result<u64, ApiError> {

@@ -36,6 +36,10 @@ pub(super) async fn logs(daemon: &Daemon, call: Call, id: &str) -> Result<Respon
         return Err(ApiError::Invalid(text.to_owned()));
     }
     let container = daemon.engine().container(id).await?;
+    if !container.config.logging.is_kept() {
+        let text = "configured logging driver does not support reading";
+        return Err(ApiError::NotImplemented(text.to_owned()));
+    }
     let terminal = container.config.terminal;
     let selection = Selection {
         wanted,
@@ -126,7 +130,9 @@ mod tests {
     #[test]
     fn what_is_wanted_is_chosen() {
         let line = |second, stream, log: &str, attrs: &str| {
-            format!("{{\"log\":\"{log}\\n\",\"stream\":\"{stream}\",{attrs}\"time\":\"1970-01-01T00:00:0{second}Z\"}}\n")
+            format!(
+                "{{\"log\":\"{log}\\n\",\"stream\":\"{stream}\",{attrs}\"time\":\"1970-01-01T00:00:0{second}Z\"}}\n"
+            )
         };
         let text = [
             line(1, "stdout", "early", ""),

@@ -7,6 +7,7 @@ use engine_runtime::{HealthCheck, RestartPolicy};
 use engine_types::{ImageId, SessionId};
 use serde::{Deserialize, Serialize};
 
+use crate::log_driver::LogDriver;
 use crate::ports::ExposedPort;
 
 /// What a container is to be.
@@ -55,8 +56,9 @@ pub struct ContainerConfig {
     pub read_only: bool,
     /// Never sync its writable layer: it is thrown away.
     pub volatile: bool,
-    /// Write its output to a log.
-    pub log: bool,
+    /// Where its output goes.
+    #[serde(default)]
+    pub logging: LogDriver,
     /// What happens when it ends.
     #[serde(default)]
     pub restart: RestartPolicy,
@@ -167,7 +169,7 @@ impl ContainerConfig {
             resources: Resources::default(),
             read_only: false,
             volatile: false,
-            log: true,
+            logging: LogDriver::default(),
             restart: RestartPolicy::No,
             health: None,
             tether: false,

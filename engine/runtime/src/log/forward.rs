@@ -2,6 +2,7 @@
 //!
 //! What cannot be sent is lost there, not in the file: a syslog server that is away must not stop a container.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::Stream;
 
 /// Where journald takes entries (systemd.io/JOURNAL_NATIVE_PROTOCOL).
-pub const JOURNAL: &str = "/run/systemd/journal/socket";
+const JOURNAL: &str = "/run/systemd/journal/socket";
 /// How long a syslog server may take to answer, or to take a line.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Severities of syslog and journald (RFC 5424, 6.2.1).
@@ -70,6 +71,19 @@ pub enum SyslogFormat {
     Rfc5424,
     /// RFC 5424, with microseconds.
     Rfc5424Micro,
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journald { .. } => write!(f, "journald at {JOURNAL}"),
+            Self::Syslog(Syslog { address: SyslogAddress::Unix(path), .. }) => {
+                write!(f, "syslog at unix://{}", path.display())
+            }
+            Self::Syslog(Syslog { address: SyslogAddress::Udp(to), .. }) => write!(f, "syslog at udp://{to}"),
+            Self::Syslog(Syslog { address: SyslogAddress::Tcp(to), .. }) => write!(f, "syslog at tcp://{to}"),
+        }
+    }
 }
 
 /// An open way there.
@@ -156,7 +170,7 @@ impl Syslog {
         let priority = u16::from(self.facility) * 8 + u16::from(severity);
         let Self { tag, hostname, .. } = self;
         let pid = std::process::id();
-        let local = || time.to_zoned(TimeZone::system()).strftime("%b %e %H:%M:%S").to_string();
+        let local = || time.to_zoned_datetime(TimeZone::system()).strftime("%b %e %H:%M:%S").to_string();
         let head = match self.format {
             SyslogFormat::Local => format!("<{priority}>{} {tag}[{pid}]: ", local()),
             SyslogFormat::Rfc3164 => format!("<{priority}>{} {hostname} {tag}[{pid}]: ", local()),
@@ -206,7 +220,10 @@ mod tests {
             text(SyslogFormat::Rfc5424Micro),
             format!("<30>1 2026-11-04T09:05:06.123456Z host web {pid} web - hello")
         );
-        assert_eq!(text(SyslogFormat::Rfc5424), format!("<30>1 2026-11-04T09:05:06Z host web {pid} web - hello"));
+        assert_eq!(
+            text(SyslogFormat::Rfc5424),
+            format!("<30>1 2026-11-04T09:05:06Z host web {pid} web - hello")
+        );
         assert!(text(SyslogFormat::Rfc3164).ends_with(&format!(" host web[{pid}]: hello")));
         assert!(text(SyslogFormat::Local).starts_with("<30>Nov  4 "), "{}", text(SyslogFormat::Local));
     }

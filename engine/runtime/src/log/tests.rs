@@ -43,7 +43,7 @@ fn joins_lines_across_pieces_and_keeps_streams_apart() {
     log.write(Stream::Stdout, b"one\ntw", TIME).unwrap();
     log.write(Stream::Stderr, b"err \"q\"\n", TIME).unwrap();
     log.write(Stream::Stdout, b"o\n\xff last", TIME).unwrap();
-    log.finish(time).unwrap();
+    log.finish(TIME).unwrap();
     let expected = [
         (Stream::Stdout, "one\n"),
         (Stream::Stderr, "err \"q\"\n"),
@@ -116,11 +116,17 @@ fn entries_of_others_and_with_attributes_are_read() {
     let attrs = [("tag".to_owned(), "web \"1\"".to_owned())].into();
     let path = dir.path().join("log.json");
     let mut log =
-        Writer::open(LogConfig { path: path.clone(), max_size: None, max_files: 1, attrs, forward: None }).unwrap();
+        Writer::open(LogConfig { path: path.clone(), max_size: None, max_files: 1, attrs, forward: None })
+            .unwrap();
     log.write(Stream::Stderr, b"caf\xc3\xa9 \x1b[0m\t\\\n", TIME).unwrap();
     // As Docker writes: a short time.
     let docker = r#"{"time":"2020-01-01T00:00:00.5Z","stream":"stdout","log":"\u003ca\u003e"}"#;
-    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(format!("{docker}\nbad\n").as_bytes()).unwrap();
+    fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(format!("{docker}\nbad\n").as_bytes())
+        .unwrap();
     let lines = Reader::open(&path).unwrap().read_more().unwrap();
     let lines: Vec<Line<'_>> = lines.iter().collect();
     let [ours, theirs] = lines.as_slice() else { panic!("{lines:?}") };

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use memchr::memchr;
 
 use super::forward::Forwarder;
-use super::{Stream, rotated_path};
+use super::{Forward, Stream, rotated_path};
+use crate::error::{Context, SetupError, Step, errno};
 use crate::spec::LogConfig;
 
 /// The longest line in bytes; longer ones become several entries, all but the last without a newline, as Docker's.
@@ -27,13 +28,17 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn open(config: LogConfig) -> io::Result<Self> {
-        let forwarder = config.forward.as_ref().map(Forwarder::open).transpose()?;
-        let file = append_to(&config.path)?;
-        let size = file.metadata()?.len();
+    pub(crate) fn open(config: LogConfig) -> Result<Self, SetupError> {
+        let unreachable =
+            |to: &Forward, error| SetupError::LogDestination { to: to.to_string(), errno: errno(&error) };
+        let forwarder = config.forward.as_ref().map(|to| Forwarder::open(to).map_err(|e| unreachable(to, e)));
+        let forwarder = forwarder.transpose()?;
+        let file = append_to(&config.path).step_at(Step::Log, &config.path)?;
+        let size = file.metadata().step_at(Step::Log, &config.path)?.len();
         let attrs = match config.attrs.is_empty() {
             true => String::new(),
-            false => format!("\"attrs\":{},", serde_json::to_string(&config.attrs)?),
+            // A map of strings always serialises.
+            false => format!("\"attrs\":{},", serde_json::to_string(&config.attrs).unwrap_or_default()),
         };
         let (partial, encoded) = (Default::default(), Vec::new());
         Ok(Self { config, file, size, partial, encoded, attrs, forwarder })
@@ -152,7 +157,7 @@ impl Writer {
 /// Whether a text is the same as a JSON string's content. Looks at all of it, so that the compiler can look at many
 /// bytes at once.
 fn is_plain(text: &[u8]) -> bool {
-    let special = |&byte: &u8| (byte < 0x20) | (byte >= 0x80) | (byte == b'"') | (byte == b'\\');
+    let special = |&byte: &u8| !(0x20..0x80).contains(&byte) | (byte == b'"') | (byte == b'\\');
     !text.iter().fold(false, |found, byte| found | special(byte))
 }
 
