@@ -6,6 +6,7 @@ mod daemon;
 mod images;
 mod live;
 mod lives;
+mod networks;
 mod objects;
 mod protocol;
 mod registry;

@@ -17,14 +17,15 @@ pub use engine_runtime as runtime;
 /// Ids, digests, references.
 pub use engine_types as types;
 
-/// Published ports.
-pub use engine_network::{PortMapping, Protocol, PublishedPort};
+/// Published ports, and the addresses of networks.
+pub use engine_network::{Ipv4Net, PortMapping, Protocol, PublishedPort};
 
 mod after_boot;
 mod catalog;
 mod container;
 mod engine;
 mod error;
+mod etc;
 mod events;
 mod health;
 mod images;
@@ -41,7 +42,10 @@ mod spec;
 mod starts;
 mod volume;
 
-pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
+pub use container::{
+    Container, ContainerConfig, Dns, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode,
+    NetworkMode, Program,
+};
 pub use engine::Engine;
 pub use error::{Error, remedy};
 pub use events::{Event, EventKind};

@@ -20,9 +20,10 @@ use tokio::net::unix::pipe;
 use tokio::sync::OnceCell;
 
 use crate::catalog::{ContainerRow, to_json};
-use crate::container::{ContainerConfig, NetworkMode};
+use crate::container::{ContainerConfig, EndpointConfig, NetworkMode, Place};
 use crate::engine::{Engine, blocking, random};
 use crate::error::{At, Error};
+use crate::etc::Etc;
 use crate::network::{Network, NetworkConfig};
 use crate::process::Process;
 
@@ -106,11 +107,14 @@ impl BuildSandbox<'_> {
     async fn start(&self, spec: Spec, streams: StdStreams) -> Result<Process, Error> {
         let (engine, network, id) = (self.engine.clone(), self.network().await?.clone(), spec.id);
         engine.adopt_switch(&network).await?;
-        let candidates = network.subnet.hosts().filter(|&a| a != network.gateway);
-        let address = engine.catalog().allocate_address(id, network.id, &[], candidates).await?;
+        let address = engine.catalog().allocate_address(id, network.id, &[], network.candidates()).await?;
         let address = address.ok_or_else(|| Error::NoFreeAddress(network.name.clone()))?;
         let state_dir = spec.state_dir.clone();
-        let running = blocking(move || engine.launch(&spec, streams, Some((&network, address))));
+        let running = blocking(move || {
+            let mut place = Place::new(EndpointConfig::default(), network, address);
+            place.leads_out = !place.network.config.internal;
+            engine.launch(&spec, streams, place)
+        });
         Process::new(running.await?).at(state_dir)
     }
 
@@ -141,8 +145,10 @@ impl BuildSandbox<'_> {
             fs::create_dir_all(dir).at(dir)?;
         }
         let resolv_conf = engine.resolv_conf()?;
-        let mut mounts =
-            engine.etc_files(&state_dir, &config, "buildkitsandbox", None, &resolv_conf, true)?;
+        let (hostname, addresses, links) = ("buildkitsandbox", Vec::new(), &[]);
+        let etc =
+            Etc { gateway: None, hostname, addresses, links, own_resolver: true, resolv_conf: &resolv_conf };
+        let mut mounts = engine.etc_files(&state_dir, &config, &etc)?;
         for (name, content) in step.programs {
             mounts.push(program(&state_dir.join("programs"), name, content)?);
         }
@@ -175,7 +181,7 @@ impl BuildSandbox<'_> {
             sysctls: std::collections::BTreeMap::new(),
             shm_size: 64 << 20,
             log: None,
-            dns: Some(DnsConfig { names: Vec::new(), upstream: crate::spec::upstream(&resolv_conf) }),
+            dns: Some(DnsConfig { upstream: crate::spec::upstream(&resolv_conf), ..DnsConfig::default() }),
             tether: true,
             cgroup_parent: engine.cgroup_parent(),
             restart: RestartPolicy::No,

@@ -21,10 +21,11 @@ use tokio::sync::watch;
 use crate::error::ApiError;
 use exec::Execs;
 
-pub(crate) use container::{Images, Seen, WaitFor, network_mode};
+pub(crate) use container::{Attached, Images, Seen, WaitFor, network_mode};
 pub(crate) use exec::{ExecSpec, ExecView};
 pub(crate) use image::{PullRequest, pull_progress};
 pub(crate) use live::{Interface, Running, Sample};
+pub(crate) use network::Member;
 pub(crate) use system::Host;
 
 /// The exit code of a container whose supervisor was killed, and it with it.

@@ -1,9 +1,12 @@
 //! From HTTP to typed values. Nothing here touches the engine.
 
 mod create;
+mod endpoint;
 mod filters;
 mod host_config;
 mod mounts;
+mod network;
+mod networking;
 mod ports;
 mod update;
 mod version;
@@ -18,8 +21,12 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 
-pub(crate) use create::{Body as CreateBody, Create, create};
+pub(crate) use create::{Body as CreateBody, Create, Others, create};
+pub(crate) use endpoint::{Endpoint, wrong as wrong_endpoint};
+
 pub(crate) use filters::Filters;
+pub(crate) use network::CreateNetwork;
+pub(crate) use networking::check_default;
 pub(crate) use update::update;
 pub(crate) use version::{Version, strip_version};
 
