@@ -13,6 +13,9 @@ use clap::{Parser, Subcommand};
 use engine::Engine;
 use engine_types::Paths;
 
+/// How this program calls itself in messages.
+const PROGRAM: &str = "engine";
+
 #[derive(Debug, Parser)]
 #[command(name = "engine", version, about = "Containers and images, without a daemon")]
 struct Cli {
@@ -29,7 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the Docker Engine API.
-    Daemon(command::daemon::Args),
+    Daemon(Box<command::daemon::Args>),
     /// Create and run a container.
     Run(Box<command::run::Args>),
     /// Run a command in a running container.
@@ -63,8 +66,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    engine::log::to_stderr("engine");
     let cli = Cli::parse();
+    if !matches!(cli.command, Command::Daemon(_)) {
+        engine::log::to_stderr(PROGRAM, false);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(dispatch(cli));
@@ -76,14 +81,15 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let (root, run) = match &cli.command {
-        Command::Daemon(args) => args.paths(cli.root, cli.run),
-        _ => (cli.root, cli.run),
+    let command = match cli.command {
+        Command::Daemon(args) => return command::daemon::run(*args, cli.root, cli.run).await,
+        command => command,
     };
-    let engine = Engine::open(Paths::host(root, run)).await?;
+    let engine = Engine::open(Paths::host(cli.root, cli.run)).await?;
     engine.stay_open();
-    match cli.command {
-        Command::Daemon(args) => command::daemon::run(engine, args).await,
+    match command {
+        // It opens the engine in its own way.
+        Command::Daemon(_) => Ok(ExitCode::FAILURE),
         Command::Run(args) => command::run::run(&engine, *args).await,
         Command::Exec(args) => command::exec::run(&engine, args).await,
         Command::Ps(args) => command::ps::run(&engine, &args).await,

@@ -12,6 +12,7 @@ use crate::catalog::ContainerRow;
 use crate::container::{ContainerConfig, HOST_GATEWAY, Linked, NetworkMode, Place};
 use crate::engine::Engine;
 use crate::error::{At, Error};
+use crate::settings::DnsSettings;
 use crate::spec::{bind, upstream};
 
 /// The files' names.
@@ -45,7 +46,10 @@ impl Engine {
         };
         let resolv = if etc.own_resolver {
             container_resolv_conf(etc.resolv_conf)
-        } else if config.dns == crate::Dns::default() && etc.addresses.is_empty() {
+        } else if config.dns == DnsSettings::default()
+            && self.settings().dns == DnsSettings::default()
+            && etc.addresses.is_empty()
+        {
             host_file("resolv.conf")
         } else {
             plain_resolv_conf(etc.resolv_conf)
@@ -94,26 +98,19 @@ impl Engine {
     pub(crate) fn resolv_conf(&self) -> Result<ResolvConf, Error> {
         let path = self.paths().resolv_conf();
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(parse_resolv_conf(&text)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(ResolvConf::default()),
+            Ok(text) => Ok(self.settings().dns.over(parse_resolv_conf(&text))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Ok(self.settings().dns.over(ResolvConf::default()))
+            }
             Err(e) => Err(e).at(path),
         }
     }
 
     /// The same, as a container wants it.
     pub(crate) fn resolv_conf_of(&self, config: &ContainerConfig) -> Result<ResolvConf, Error> {
-        let mut conf = self.resolv_conf()?;
-        let dns = &config.dns;
-        if !dns.servers.is_empty() {
-            conf.nameservers.clone_from(&dns.servers);
-        }
-        if !dns.search.is_empty() {
-            // A lone dot is for no domain at all.
-            conf.search = dns.search.iter().filter(|domain| *domain != ".").cloned().collect();
-        }
-        if !dns.options.is_empty() {
-            conf.options.clone_from(&dns.options);
-        }
+        let mut conf = config.dns.over(self.resolv_conf()?);
+        // A lone dot is for no domain at all.
+        conf.search.retain(|domain| domain != ".");
         Ok(conf)
     }
 }

@@ -98,12 +98,26 @@ pub struct Network {
 impl Engine {
     /// The network called `bridge`, made on first use.
     pub async fn default_network(&self) -> Result<Network, Error> {
+        let (subnet, gateway) = self.settings().bridge.unzip();
         match self.network(DEFAULT_NAME).await {
             Err(Error::NoSuchNetwork(_)) => {}
+            // It was made with other addresses: it is made anew, unless somebody is on it.
+            Ok(network) if subnet.is_some_and(|subnet| subnet != network.subnet) => {
+                match self.remove_network(DEFAULT_NAME).await {
+                    Ok(()) | Err(Error::NoSuchNetwork(_)) => {}
+                    Err(Error::NetworkInUse { .. }) => return Ok(network),
+                    Err(error) => return Err(error),
+                }
+            }
             other => return other,
         }
-        let config =
-            NetworkConfig { name: DEFAULT_NAME.to_owned(), host_access: true, ..NetworkConfig::default() };
+        let config = NetworkConfig {
+            name: DEFAULT_NAME.to_owned(),
+            host_access: true,
+            subnet,
+            gateway,
+            ..NetworkConfig::default()
+        };
         match self.create_network(config).await {
             Err(Error::NameInUse { .. }) => self.network(DEFAULT_NAME).await,
             other => other,
@@ -228,7 +242,7 @@ impl Engine {
 
     async fn free_subnet(
         &self,
-        pools: &'static [SubnetPool],
+        pools: Vec<SubnetPool>,
         taken: Vec<Ipv4Net>,
         start: usize,
     ) -> Result<Ipv4Net, Error> {
@@ -238,7 +252,7 @@ impl Engine {
                 .iter()
                 .filter_map(|server| if let IpAddr::V4(v4) = server { Some(*v4) } else { None })
                 .collect();
-            engine.driver().free_subnet(pools, &taken, &resolvers, start)
+            engine.driver().free_subnet(&pools, &taken, &resolvers, start)
         });
         Ok(found.await?)
     }
@@ -249,13 +263,16 @@ impl Engine {
         place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes a network on the subnet that is asked for, or one that nothing on this machine uses. Its bridge is made with its first container.
+    /// Makes a network on the subnet that is asked for, or one that nothing on this machine uses. Its bridge
+    /// is made with its first container.
     pub async fn create_network(&self, config: NetworkConfig) -> Result<Network, Error> {
         let bytes = random()?;
         let id = NetworkId::from_random(bytes);
-        let (pools, start): (&'static [SubnetPool], _) = match config.session {
-            Some(_) => (&SESSION_POOLS, usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]))),
-            None => (&DEFAULT_POOLS, 0),
+        let own = &self.settings().pools;
+        let (pools, start): (Vec<SubnetPool>, _) = match config.session {
+            Some(_) => (SESSION_POOLS.into(), usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]))),
+            None if own.is_empty() => (DEFAULT_POOLS.into(), 0),
+            None => (own.clone(), 0),
         };
         let mut result = Ok(());
         for _ in 0..ATTEMPTS {
@@ -270,7 +287,7 @@ impl Engine {
                     return Err(Error::PoolOverlap);
                 }
                 Some(asked) => asked,
-                None => self.free_subnet(pools, subnets, start).await?,
+                None => self.free_subnet(pools.clone(), subnets, start).await?,
             };
             let row = NetworkRow {
                 id,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::Dns;
+use engine::DnsSettings;
 use engine::runtime::spec::{Resources, Seccomp, Security};
 use engine::runtime::{Capabilities, RestartPolicy};
 use serde::Deserialize;
@@ -154,14 +154,14 @@ impl HostConfig {
         }
     }
 
-    pub(super) fn dns(&self) -> Result<Dns, ApiError> {
+    pub(super) fn dns(&self) -> Result<DnsSettings, ApiError> {
         let server = |text: &String| {
             let invalid =
                 || ApiError::Invalid(format!("invalid DNS address: {text}: bad nameserver address"));
             text.parse().map_err(|_| invalid())
         };
         let servers = self.dns.iter().map(server).collect::<Result<_, _>>()?;
-        Ok(Dns { servers, search: self.dns_search.clone(), options: self.dns_options.clone() })
+        Ok(DnsSettings { servers, search: self.dns_search.clone(), options: self.dns_options.clone() })
     }
 
     pub(super) fn security(&self) -> Result<Security, ApiError> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use engine::build::{BuildEvent, BuildRequest};
 use engine::image::PullOptions;
-use engine::{BuildSandbox, Engine, Session};
+use engine::{BuildCommands, BuildSandbox, Engine, Session};
 use engine_types::Reference;
 use tokio::sync::OnceCell;
 
@@ -70,10 +70,18 @@ async fn build(engine: &Engine, args: &Args, session: &Session) -> anyhow::Resul
         pull: args.pull,
         no_cache: args.no_cache,
         cache_dir: engine.build_cache(),
+        foreign: false,
     };
     let network = &OnceCell::new_with(Some(engine.default_network().await?));
     let pull = PullOptions::default();
-    let sandbox = BuildSandbox { engine, session: session.id(), network, pull, on_pull: &|_, _| {} };
+    let sandbox = BuildSandbox {
+        engine,
+        session: session.id(),
+        network,
+        commands: BuildCommands::default(),
+        pull,
+        on_pull: &|_, _| {},
+    };
     let quiet = args.quiet;
     let built = engine.build(&request, &sandbox, &|event| show(quiet, event)).await?;
     for tag in &args.tag {
@@ -96,6 +104,10 @@ fn show(quiet: bool, event: BuildEvent) {
         }
         BuildEvent::Cached(step) => writeln!(err, "[{} {}/{}] cached", step.stage, step.index, step.total),
         BuildEvent::Output { bytes, .. } => err.write_all(&bytes),
-        BuildEvent::Done { .. } | BuildEvent::Failed(_) | BuildEvent::Exporting => Ok(()),
+        BuildEvent::Instruction { .. }
+        | BuildEvent::Reached { .. }
+        | BuildEvent::Done { .. }
+        | BuildEvent::Failed(_)
+        | BuildEvent::Exporting => Ok(()),
     };
 }

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use engine_network::PortMapping;
@@ -9,6 +9,7 @@ use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::ExposedPort;
+use crate::settings::DnsSettings;
 
 /// Stands for the host's address, as the container reaches it.
 pub const HOST_GATEWAY: &str = "host-gateway";
@@ -48,7 +49,7 @@ pub struct ContainerConfig {
     pub links: Vec<Link>,
     /// Instead of how the host resolves names.
     #[serde(default)]
-    pub dns: Dns,
+    pub dns: DnsSettings,
     /// Ports of the host that lead to it, if it is on a network.
     #[serde(default)]
     pub ports: Vec<PortMapping>,
@@ -216,17 +217,6 @@ pub struct Link {
     pub alias: String,
 }
 
-/// How names are resolved; what is empty is as on the host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dns {
-    /// Resolvers.
-    pub servers: Vec<IpAddr>,
-    /// Domains that are tried for a short name.
-    pub search: Vec<String>,
-    /// Options of resolv.conf(5).
-    pub options: Vec<String>,
-}
-
 impl ContainerConfig {
     /// The networks that it is on when it runs.
     pub fn endpoints(&self) -> Vec<EndpointConfig> {
@@ -257,7 +247,7 @@ impl ContainerConfig {
             network: NetworkMode::None,
             endpoints: None,
             links: Vec::new(),
-            dns: Dns::default(),
+            dns: DnsSettings::default(),
             ports: Vec::new(),
             exposed: BTreeSet::new(),
             publish_all: false,

@@ -24,7 +24,7 @@ use crate::network::write_names;
 use crate::ports::all_exposed;
 
 pub use config::{
-    ContainerConfig, Dns, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode, NetworkMode,
+    ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode, NetworkMode,
     Program,
 };
 pub(crate) use link::Linked;

@@ -128,8 +128,13 @@ impl Engine {
     }
 
     /// Has the runtime make a container, wires it and runs its program.
-    pub(crate) fn launch(&self, spec: &Spec, streams: StdStreams, place: Place) -> Result<Running, Error> {
-        self.prepare(spec, streams, &[place], &Joined::default())?.proceed(None)
+    pub(crate) fn launch(
+        &self,
+        spec: &Spec,
+        streams: StdStreams,
+        places: &[Place],
+    ) -> Result<Running, Error> {
+        self.prepare(spec, streams, places, &Joined::default())?.proceed(None)
     }
 
     /// Has the runtime make a container and wires it. The bridges of networks of which this is the first container since
