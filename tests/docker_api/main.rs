@@ -9,6 +9,7 @@ mod listen;
 mod live;
 mod lives;
 mod logging;
+mod networks;
 mod objects;
 mod protocol;
 mod registry;

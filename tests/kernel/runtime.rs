@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use engine_runtime::spec::*;
 use engine_runtime::{
-    Capabilities, Client, ExecStreams, Exit, Hierarchies, LaunchError, Launcher, RestartPolicy, Running,
-    State, Status, StdStreams,
+    Capabilities, Client, ExecStreams, Exit, Hierarchies, Joined, LaunchError, Launcher, RestartPolicy,
+    Running, State, Status, StdStreams,
 };
 use engine_types::{ContainerId, Paths};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -78,7 +78,10 @@ impl Box {
     }
 
     pub(crate) fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
-        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed(None, None)
+        Launcher::beside_current_exe()
+            .unwrap()
+            .start(spec, StdStreams::Supervised, &Joined::default())?
+            .proceed(None, None)
     }
 
     /// Runs to the end: exit code and log.

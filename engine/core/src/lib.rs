@@ -26,6 +26,7 @@ mod catalog;
 mod container;
 mod engine;
 mod error;
+mod etc;
 mod events;
 mod health;
 mod images;
@@ -45,7 +46,10 @@ mod starts;
 mod volume;
 
 pub use build_cache::{CachedLayer, beyond};
-pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
+pub use container::{
+    Container, ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode,
+    NetworkMode, Program,
+};
 pub use engine::Engine;
 pub use error::{Error, remedy};
 pub use events::{Event, EventKind};

@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use engine_image::Registries;
 use engine_network::{Ipv4Net, SubnetPool};
 use engine_runtime::dns::ResolvConf;
+use serde::{Deserialize, Serialize};
 
 use crate::log_driver::LogDriver;
 
@@ -22,7 +23,7 @@ pub struct Settings {
 }
 
 /// Instead of what the host's resolv.conf says; what is empty is taken from there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsSettings {
     /// Resolvers, in order of preference.
     pub servers: Vec<IpAddr>,

@@ -114,6 +114,8 @@ pub enum Namespace {
     Private,
     /// The host's.
     Host,
+    /// Another container's: see [`crate::Joined`].
+    Joined,
 }
 
 /// The container's namespaces besides mount and cgroup, which are always its own.
@@ -352,6 +354,8 @@ pub struct LogConfig {
 pub struct DnsConfig {
     /// Files of `name address` lines, one a network, re-read when they change.
     pub names: Vec<PathBuf>,
+    /// Names that stand for others in this container alone.
+    pub aliases: BTreeMap<String, String>,
     /// Resolvers that other names are passed on to, from the host's network namespace.
     pub upstream: Vec<SocketAddr>,
 }
