@@ -28,11 +28,13 @@ mod commit;
 mod container;
 mod engine;
 mod error;
+mod etc;
 mod events;
 mod files;
 mod health;
 mod images;
 pub mod log;
+mod log_driver;
 mod logs;
 mod names;
 mod network;
@@ -49,13 +51,17 @@ mod volume;
 pub use build_cache::{CachedLayer, beyond};
 pub use changes::{Change, ChangeKind};
 pub use commit::{Commit, change};
-pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
+pub use container::{
+    Container, ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode,
+    NetworkMode, Program,
+};
 pub use engine::Engine;
 pub use error::{Error, remedy};
 pub use events::{Event, EventKind};
 pub use files::{ContainerFiles, ExportRoot, FilesError, PathStat};
 pub use health::{HealthCheckError, resolve_health};
 pub use images::RemovedImage;
+pub use log_driver::{LogDriver, LogDriverError};
 pub use logs::Logs;
 pub use network::{Network, NetworkConfig};
 pub use ports::{ExposedPort, ParsePortError, parse_exposed, parse_published};

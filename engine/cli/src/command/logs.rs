@@ -2,7 +2,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use engine::Engine;
-use engine::runtime::log::{self, Stream};
+use engine::runtime::log::Stream;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -12,10 +12,14 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(engine: &Engine, args: &Args) -> anyhow::Result<ExitCode> {
     let container = engine.container(&args.container).await?;
-    for entry in log::read(&container.log_path)? {
-        match entry.stream {
-            Stream::Stdout => std::io::stdout().write_all(entry.log.as_bytes())?,
-            Stream::Stderr => std::io::stderr().write_all(entry.log.as_bytes())?,
+    let mut log = engine.logs(&container, None, false).await?;
+    while let Some(lines) = log.next().await? {
+        for line in lines.iter() {
+            let end = if line.newline { "\n" } else { "" };
+            match line.stream {
+                Stream::Stdout => write!(std::io::stdout(), "{}{end}", line.text)?,
+                Stream::Stderr => write!(std::io::stderr(), "{}{end}", line.text)?,
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
