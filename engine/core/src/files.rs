@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use engine_image::archive::{Owner, PackError, PackOptions, Packer, UnpackError, UnpackOptions, unpack_into};
 use engine_runtime::spec::{Mount as MountSpec, MountSource, Rootfs};
@@ -20,6 +21,11 @@ use crate::error::{At, Error};
 
 /// The longest passwd or group file that is read, in bytes.
 const ACCOUNTS_MAX: u64 = 4 << 20;
+/// How long others may hold the files of a container that does not run: its supervisor that is about to be gone, whoever
+/// copies as well. The pause before they are asked again begins so and doubles each time.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A container's files as it sees them, mounts included.
 #[derive(Debug)]
@@ -127,19 +133,28 @@ impl Engine {
     pub async fn container_files(&self, id: ContainerId) -> Result<ContainerFiles, Error> {
         let container = self.container(&id.to_string()).await?;
         let mounts = container.config.mounts.iter().map(|mount| mount.target.clone()).collect();
-        match self.container_root(id).await {
-            Ok(root) => return Ok(ContainerFiles { root, mounts, _claim: None }),
-            Err(Error::NotRunning(_)) => {}
-            Err(error) => return Err(error),
-        }
+        let (deadline, mut pause) = (tokio::time::Instant::now() + CLAIM_TIMEOUT, FIRST_PAUSE);
+        let run_dir = self.run_dir(id);
+        let claim = loop {
+            match self.container_root(id).await {
+                Ok(root) => return Ok(ContainerFiles { root, mounts, _claim: None }),
+                Err(Error::NotRunning(_)) => {}
+                Err(error) => return Err(error),
+            }
+            match engine_runtime::claim(&run_dir).at(&run_dir)? {
+                Some(claim) => break claim,
+                None if tokio::time::Instant::now() >= deadline => {
+                    return Err(Error::Running(container.name));
+                }
+                None => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
         for mount in &container.config.mounts {
             if let MountKind::Volume(name) = &mount.kind {
                 self.create_volume(name, container.config.session).await?;
             }
         }
-        let run_dir = self.run_dir(id);
-        let claim = engine_runtime::claim(&run_dir).at(&run_dir)?;
-        let claim = claim.ok_or_else(|| Error::Running(container.name.clone()))?;
         let engine = self.clone();
         let root = blocking(move || engine.assembled(&container)).await?;
         Ok(ContainerFiles { root, mounts, _claim: Some(claim) })
