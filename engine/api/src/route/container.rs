@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::act::{Attached, Daemon, Images, Seen, WaitFor, network_mode};
 use crate::error::ApiError;
 use crate::parse::{self, Call, Filters};
-use crate::{render, stream};
+use crate::render;
 
 /// Filters of the list of containers.
 const FILTERS: [&str; 14] = [
@@ -252,22 +252,4 @@ pub(super) fn size(call: &Call) -> Result<(u16, u16), ApiError> {
         call.query.number(name)?.ok_or_else(missing)
     };
     Ok((given("h")?, given("w")?))
-}
-
-pub(super) async fn attach(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
-    let query = &call.query;
-    if query.flag("logs") {
-        return Err(ApiError::Unsupported("attaching with earlier output".to_owned()));
-    }
-    if !query.flag("stream") {
-        return Err(ApiError::Invalid("either logs or stream must be asked for".to_owned()));
-    }
-    let container = daemon.engine().container(id).await?;
-    let stdin = query.flag("stdin");
-    let wanted = stream::Wanted { stdout: query.flag("stdout"), stderr: query.flag("stderr") };
-    let process = daemon.attach(&container, stdin).await?;
-    let terminal = container.config.terminal;
-    daemon.engine().record_container(container.id, "attach", &[]).await?;
-    let joined = stream::Joined { process, stdin, wanted, terminal, ended: None };
-    Ok(stream::hijack(call.upgrade, stream::content_type(terminal, call.version), joined))
 }

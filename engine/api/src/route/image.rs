@@ -186,7 +186,15 @@ pub(super) async fn load(daemon: &Daemon, call: Call) -> Result<Response, ApiErr
     let Upload { reader, copy } = Upload::new(call.body);
     let (loaded, copied) = tokio::join!(daemon.load(reader), copy);
     copied?;
-    let loaded = loaded?;
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        // Docker has answered by the time that it reads the archive, and tells of failures in its stream.
+        Err(error) => {
+            let text = error.message();
+            let line = format!("{}\n", json!({ "errorDetail": { "message": text }, "error": text }));
+            return Ok(render::stream("application/json", Body::from(line)));
+        }
+    };
     let mut text = String::new();
     for one in loaded {
         let names = one.references.iter().map(|name| format!("Loaded image: {name}\n"));

@@ -1,5 +1,6 @@
 //! Which request is for whom.
 
+mod attach;
 mod build;
 mod container;
 mod events;
@@ -72,7 +73,7 @@ async fn containers(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Respon
         ("POST", [id, "wait"]) => container::wait(daemon, call, id).await,
         ("POST", [id, "rename"]) => container::rename(daemon, call, id).await,
         ("POST", [id, "resize"]) => container::resize(daemon, call, id).await,
-        ("POST", [id, "attach"]) => container::attach(daemon, call, id).await,
+        ("POST", [id, "attach"]) => attach::attach(daemon, call, id).await,
         ("GET", [id, "logs"]) => logs::logs(daemon, call, id).await,
         ("POST", [id, "exec"]) => exec::create(daemon, call, id).await,
         ("POST", [id, "pause"]) => live::pause(daemon, id).await,
