@@ -9,7 +9,7 @@ use crate::pattern::Pattern;
 
 /// Which files of the context do not exist for the build.
 #[derive(Debug, Default)]
-pub(crate) struct Ignore {
+pub struct Ignore {
     rules: Vec<Rule>,
 }
 
@@ -23,7 +23,7 @@ struct Rule {
 
 impl Ignore {
     /// Reads `<Dockerfile>.dockerignore` beside the Dockerfile or, if there is none, the context's `.dockerignore`.
-    pub(crate) fn load(context: &Path, dockerfile: &Path) -> Result<Self, BuildError> {
+    pub fn load(context: &Path, dockerfile: &Path) -> Result<Self, BuildError> {
         let mut own = dockerfile.as_os_str().to_owned();
         own.push(".dockerignore");
         for path in [PathBuf::from(own), context.join(".dockerignore")] {
@@ -72,7 +72,7 @@ impl Ignore {
 
     /// Whether the file at `path`, relative to the context, is ignored: the last rule that matches it or a directory
     /// above it decides.
-    pub(crate) fn is_ignored(&self, path: &str) -> bool {
+    pub fn is_ignored(&self, path: &str) -> bool {
         let mut ignored = false;
         for rule in &self.rules {
             // Only a rule that changes the answer needs to be matched.
@@ -84,7 +84,7 @@ impl Ignore {
     }
 
     /// Whether something below the ignored directory `path` may not be ignored.
-    pub(crate) fn may_have_exceptions(&self, path: &str) -> bool {
+    pub fn may_have_exceptions(&self, path: &str) -> bool {
         self.rules.iter().any(|rule| {
             rule.exception
                 && (!rule.pattern.is_literal()

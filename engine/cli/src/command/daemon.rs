@@ -5,23 +5,24 @@ use engine::Engine;
 use engine_api::{Address, Server};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Serve the Docker Engine API
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen: unix:///PATH or tcp://127.0.0.1:PORT; may be given several times.
     #[arg(short = 'H', long, default_value = "unix:///run/lighter/docker.sock")]
     host: Vec<Address>,
-    /// Where containers and images are kept, as --root.
-    #[arg(long)]
-    data_root: Option<PathBuf>,
-    /// Where sockets and locks are kept, as --run.
-    #[arg(long)]
-    exec_root: Option<PathBuf>,
+    /// Where containers and images are kept.
+    #[arg(long, value_name = "string", env = "LIGHTER_ROOT", default_value = "/var/lib/lighter")]
+    data_root: PathBuf,
+    /// Where sockets and locks are kept.
+    #[arg(long, value_name = "string", env = "LIGHTER_RUN", default_value = "/run/lighter")]
+    exec_root: PathBuf,
 }
 
 impl Args {
-    /// The root and the run directory, where they are given in dockerd's way.
-    pub(crate) fn paths(&self, root: PathBuf, run: PathBuf) -> (PathBuf, PathBuf) {
-        (self.data_root.clone().unwrap_or(root), self.exec_root.clone().unwrap_or(run))
+    /// The root and the run directory.
+    pub(crate) fn paths(&self) -> (PathBuf, PathBuf) {
+        (self.data_root.clone(), self.exec_root.clone())
     }
 }
 

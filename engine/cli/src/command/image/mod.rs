@@ -1,0 +1,17 @@
+//! Commands on images.
+
+pub(crate) mod build;
+mod build_context;
+pub(crate) mod images;
+pub(crate) mod import;
+pub(crate) mod load;
+pub(crate) mod pull;
+pub(crate) mod rmi;
+pub(crate) mod save;
+
+use crate::client::ClientError;
+
+/// The path of an image.
+pub(crate) fn path(name: &str) -> Result<String, ClientError> {
+    Ok(format!("/images/{}", super::named("image", name)?))
+}
