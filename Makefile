@@ -8,10 +8,10 @@ DEMO := target/demo
 VM := target/vm
 
 # Debian packages, by what needs them.
-RUN_PACKAGES := nftables iproute2 git ca-certificates
+RUN_PACKAGES := nftables iproute2 procps git ca-certificates
 BUILD_PACKAGES := make gcc libc6-dev pkg-config
 IMAGE_PACKAGES := busybox-static mmdebstrap debian-archive-keyring
-TEST_PACKAGES := docker-registry skopeo iptables procps attr bzip2 xz-utils openssl
+TEST_PACKAGES := docker-registry skopeo iptables attr bzip2 xz-utils openssl
 VM_PACKAGES := qemu-system-x86 e2fsprogs
 # What is needed inside the virtual machine, where only a test assembles its program.
 GUEST_PACKAGES := $(RUN_PACKAGES) $(TEST_PACKAGES) busybox-static gcc

@@ -208,6 +208,21 @@ pub(crate) async fn remove(docker: &Docker, name: &str) {
     docker.remove_container(name, Some(options)).await.unwrap();
 }
 
+/// The supervisors of a world's running containers: each holds the lock in its container's run directory.
+pub(crate) fn supervisors(world: &World) -> Vec<Pid> {
+    let run = world.run_dir().join("containers");
+    let holds = |process: &std::path::Path| {
+        let links = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let mut targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        targets.any(|target| target.starts_with(&run) && target.ends_with("lock"))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let ids = processes
+        .filter(|process| holds(process))
+        .filter_map(|process| process.file_name()?.to_str()?.parse().ok().and_then(Pid::from_raw));
+    ids.collect()
+}
+
 /// Runs the `engine` command in a daemon's world.
 pub(crate) fn engine(world: &World, arguments: &[&str]) -> String {
     let output = expect_success(world.command("engine").args(arguments));

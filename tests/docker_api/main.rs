@@ -4,6 +4,8 @@
 mod containers;
 mod daemon;
 mod images;
+mod live;
+mod lives;
 mod objects;
 mod protocol;
 mod registry;

@@ -55,9 +55,9 @@ const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
     (
         "POST",
         "/containers/create",
-        r#"{"Image":"busybox","HostConfig":{"RestartPolicy":{"Name":"always"}}}"#,
-        501,
-        "--restart is not supported",
+        r#"{"Image":"busybox","HostConfig":{"RestartPolicy":{"Name":"often"}}}"#,
+        400,
+        "invalid restart policy: unknown policy 'often'",
     ),
     (
         "POST",

@@ -22,6 +22,9 @@ pub(crate) enum ApiError {
     /// Nobody may do this.
     #[error("{0}")]
     Forbidden(String),
+    /// What the host was asked for failed.
+    #[error("{0}")]
+    Internal(String),
     /// An option that this engine lacks.
     #[error("{0} is not supported by this engine yet")]
     Unsupported(String),
@@ -63,7 +66,7 @@ impl ApiError {
             Self::NoSwarm => ErrorKind::Unavailable,
             Self::Engine(e) => e.kind(),
             Self::Load(e) => e.kind(),
-            Self::Broken(_) => ErrorKind::Internal,
+            Self::Broken(_) | Self::Internal(_) => ErrorKind::Internal,
         }
     }
 
@@ -88,6 +91,16 @@ impl ApiError {
                  force remove"
             ),
             E::NotRunning(id) => format!("container {id} is not running"),
+            E::Paused(id) => format!("Container {id} is already paused"),
+            E::NotPaused(id) => format!("Container {id} is not paused"),
+            E::UpdateOfRemoved => {
+                "Restart policy cannot be updated because AutoRemove is enabled for the container".to_owned()
+            }
+            E::MemoryOverSwap => {
+                "Memory limit should be smaller than already set memoryswap limit, update the \
+                                  memoryswap at the same time"
+                    .to_owned()
+            }
             E::VolumeInUse { volume, containers } => {
                 format!("remove {volume}: volume is in use - [{}]", containers.join(", "))
             }
@@ -113,6 +126,14 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self.kind() {
             _ if matches!(self, Self::NotModified) => StatusCode::NOT_MODIFIED,
+            // As Docker, to which a port in use is a failure of its own.
+            _ if matches!(
+                self,
+                Self::Engine(engine::Error::PortAllocated { .. } | engine::Error::Reserve(_))
+            ) =>
+            {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
             ErrorKind::Conflict => StatusCode::CONFLICT,

@@ -88,7 +88,7 @@ impl Engine {
 
     /// Starts the containers whose restart policy wants them back though nobody looks after them any more, as after a
     /// restart of the machine: each that has ever been started, with `always`, and, unless it was stopped, with
-    /// `unless-stopped`. One that cannot be started does not keep the others. For whoever looks after this root from
+    /// `unless-stopped`, or with `on-failure` if it has not succeeded and may be restarted once more. One that cannot be started does not keep the others. For whoever looks after this root from
     /// now on; who else does so at the same time is told that they are running.
     pub async fn restart_policies_after_boot(&self) -> Result<Vec<(ContainerId, Result<(), Error>)>, Error> {
         let mut started = Vec::new();
@@ -97,7 +97,11 @@ impl Engine {
             let wanted = match container.config.restart {
                 RestartPolicy::Always => true,
                 RestartPolicy::UnlessStopped => !state.stopped,
-                RestartPolicy::No | RestartPolicy::OnFailure(_) => false,
+                RestartPolicy::OnFailure(most) => {
+                    let failed = state.exit_code != Some(0);
+                    !state.stopped && failed && most.is_none_or(|most| state.restart_count < most)
+                }
+                RestartPolicy::No => false,
             };
             if wanted {
                 let result = self.start_container(&container.id.to_string(), StdStreams::Supervised).await;

@@ -180,6 +180,14 @@ impl Catalog {
         rows.iter().map(|id| parse(id)).collect()
     }
 
+    /// Changes what a container is to be; nothing if it is gone.
+    pub(crate) async fn update_config(&self, id: ContainerId, config: &str) -> Result<(), Error> {
+        let query =
+            sqlx::query("UPDATE containers SET config = ? WHERE id = ?").bind(config).bind(id.to_string());
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
     pub(crate) async fn delete_container(&self, id: ContainerId) -> Result<(), Error> {
         let query = sqlx::query("DELETE FROM containers WHERE id = ?").bind(id.to_string());
         query.execute(&self.pool).await.map_err(|e| self.failed(e))?;

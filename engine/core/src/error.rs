@@ -83,6 +83,20 @@ pub enum Error {
     /// The container does not run.
     #[error("container {0} is not running")]
     NotRunning(String),
+    /// The container's processes are frozen.
+    #[error("container {0} is already paused")]
+    Paused(String),
+    /// The container's processes are not frozen.
+    #[error("container {0} is not paused")]
+    NotPaused(String),
+    /// A container that goes with its end is never restarted.
+    #[error("restart policy cannot be updated because the container is removed when it ends (--rm)")]
+    UpdateOfRemoved,
+    /// Memory and swap together were to be less than memory alone.
+    #[error(
+        "memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+    )]
+    MemoryOverSwap,
     /// A container was made of the image.
     #[error("image {} is in use by container {container}: remove the container first", image.0.short())]
     ImageInUse {
@@ -197,6 +211,8 @@ impl Error {
             Self::ImageInUse { .. } | Self::SeveralNames(_) | Self::VolumeInUse { .. } => ErrorKind::Conflict,
             Self::NetworkInUse { .. } => ErrorKind::Forbidden,
             Self::NameInUse { .. } | Self::Running(_) | Self::NotRunning(_) => ErrorKind::Conflict,
+            Self::Paused(_) | Self::NotPaused(_) | Self::UpdateOfRemoved => ErrorKind::Conflict,
+            Self::MemoryOverSwap => ErrorKind::Conflict,
             Self::NoCommand | Self::InvalidName { .. } => ErrorKind::InvalidArgument,
             Self::Port(e) => e.kind(),
             Self::HealthCheck(e) => e.kind(),

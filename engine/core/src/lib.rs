@@ -38,6 +38,7 @@ mod sandbox;
 mod session;
 mod signal;
 mod spec;
+mod starts;
 mod volume;
 
 pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
@@ -49,8 +50,9 @@ pub use images::RemovedImage;
 pub use logs::Logs;
 pub use network::{Network, NetworkConfig};
 pub use ports::{ExposedPort, ParsePortError, parse_exposed, parse_published};
-pub use process::{End, Process};
+pub use process::{End, Follow, Process};
 pub use sandbox::BuildSandbox;
 pub use session::Session;
 pub use signal::signal_number;
+pub use starts::Starts;
 pub use volume::Volume;

@@ -1,7 +1,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use engine_runtime::{Exit, Running, Waiting};
+use engine_runtime::{Exit, Following, Happening, Running, Waiting};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -67,6 +67,27 @@ impl End {
     /// Waits until it has ended; `None` if its supervisor was killed, and it with it. May be cancelled.
     pub async fn wait(&self) -> io::Result<Option<Exit>> {
         self.ended.async_io(Interest::READABLE, || self.waiting.wait()).await
+    }
+}
+
+/// Tells of all that happens to a running container.
+#[derive(Debug)]
+pub struct Follow {
+    following: Following,
+    /// A duplicate for the reactor to watch.
+    ready: UnixDatagram,
+}
+
+impl Follow {
+    pub(crate) fn new(following: Following) -> io::Result<Self> {
+        let ready = watched(following.as_fd())?;
+        Ok(Self { following, ready })
+    }
+
+    /// Waits until something happens; `None` once it has ended for good. Without an end before that its supervisor was
+    /// killed, and it with it. May be cancelled.
+    pub async fn next(&self) -> io::Result<Option<Happening>> {
+        self.ready.async_io(Interest::READABLE, || self.following.next()).await
     }
 }
 

@@ -11,8 +11,9 @@ use rustix::process::Signal;
 
 use crate::error::SetupError;
 use crate::health::HealthStatus;
-use crate::protocol::{self, Connection, ExecBody, Reply, Request};
-use crate::spec::Process;
+use crate::protocol::{self, Connection, ExecBody, Reply, Request, UpdateBody};
+use crate::restart::RestartPolicy;
+use crate::spec::{Process, Resources};
 
 pub(crate) const SOCKET_FILE: &str = "ctl.sock";
 pub(crate) const LOCK_FILE: &str = "lock";
@@ -224,6 +225,50 @@ impl AsFd for Waiting {
     }
 }
 
+/// Something that happened to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happening {
+    /// Its first process was started anew.
+    Started,
+    /// Its first process has ended.
+    Ended(Exit),
+    /// It has begun to work, or ceased to.
+    Health(HealthStatus),
+}
+
+/// A connection over which all is told that happens to a container.
+#[derive(Debug)]
+pub struct Following {
+    connection: Connection,
+}
+
+impl Following {
+    /// Blocks until something happens; `None` once there is no supervisor any more. The descriptor ([`AsFd`]) is
+    /// readable when this will not block.
+    pub fn next(&self) -> io::Result<Option<Happening>> {
+        loop {
+            return match self.connection.receive() {
+                Ok(Some((Reply::Started { .. }, _))) => Ok(Some(Happening::Started)),
+                Ok(Some((Reply::Exited { code, oom_killed }, _))) => {
+                    Ok(Some(Happening::Ended(Exit { code, oom_killed })))
+                }
+                Ok(Some((Reply::Health { status }, _))) => Ok(Some(Happening::Health(status))),
+                Ok(Some(_)) => continue,
+                Ok(None) => Ok(None),
+                // It ended with the request unread.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+                Err(e) => Err(e),
+            };
+        }
+    }
+}
+
+impl AsFd for Following {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
 /// A connection to the supervisor of a running container.
 #[derive(Debug)]
 pub struct Client {
@@ -288,6 +333,23 @@ impl Client {
         self.done(&Request::Signal { number, last: true }, &[])
     }
 
+    /// Freezes every process of the container.
+    pub fn pause(&self) -> Result<(), ClientError> {
+        self.done(&Request::Pause, &[])
+    }
+
+    /// Lets them go on.
+    pub fn unpause(&self) -> Result<(), ClientError> {
+        self.done(&Request::Unpause, &[])
+    }
+
+    /// Sets the limits that are given, and the restart policy, from now on. A limit that is absent stays as it is.
+    pub fn update(&self, resources: &Resources, restart: RestartPolicy) -> Result<(), ClientError> {
+        let body = UpdateBody { resources: resources.clone(), restart };
+        let body = protocol::write_body(&body).map_err(|e| self.failed(e))?;
+        self.done(&Request::Update, &[body.as_fd()])
+    }
+
     /// Sets the size of the first process's terminal.
     pub fn resize(&self, rows: u16, columns: u16) -> Result<(), ClientError> {
         self.done(&Request::Resize { rows, columns }, &[])
@@ -319,6 +381,12 @@ impl Client {
     pub fn waiting(self) -> Result<Waiting, ClientError> {
         self.connection.send(&Request::Wait, &[]).map_err(|e| self.failed(e))?;
         Ok(Waiting { connection: self.connection })
+    }
+
+    /// Asks to be told of all that happens to the container.
+    pub fn follow(self) -> Result<Following, ClientError> {
+        self.connection.send(&Request::Follow, &[]).map_err(|e| self.failed(e))?;
+        Ok(Following { connection: self.connection })
     }
 
     /// Blocks until the first process has ended; `None` if the supervisor died first.

@@ -21,9 +21,10 @@ mod state;
 pub mod supervisor;
 
 pub use capabilities::{Capabilities, UnknownCapability};
-pub use cgroup::Hierarchies;
+pub use cgroup::{BlockIo, CpuUsage, Hierarchies, MemoryUsage, Meter, Usage};
 pub use client::{
-    Claim, Client, ClientError, ExecStreams, Exit, HealthWatch, Running, Waiting, claim, is_alive,
+    Claim, Client, ClientError, ExecStreams, Exit, Following, Happening, HealthWatch, Running, Waiting,
+    claim, is_alive,
 };
 pub use error::{SetupError, Step};
 pub use health::{Health, HealthCheck, HealthStatus, ProbeResult};

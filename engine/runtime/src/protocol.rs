@@ -50,12 +50,21 @@ pub(crate) enum Request {
     Exec,
     /// Set the terminal's size, of the exec on this connection if there was one.
     Resize { rows: u16, columns: u16 },
+    /// Freeze every process.
+    Pause,
+    /// Let them go on.
+    Unpause,
+    /// Set other limits and another restart policy. Descriptor: the memfd of an [`UpdateBody`].
+    Update,
     /// Copy the first process's output to, and its input from, the stream socket passed beside.
     Attach { output: bool, input: bool },
     /// Tell when the first process has ended.
     Wait,
     /// Tell the container's health now, at every change, and the first process's end.
     Watch,
+    /// Tell of each end of a first process, of each that follows it, and of each change of the container's health. The
+    /// last end is followed by the connection's.
+    Follow,
 }
 
 /// How the first process's standard streams are connected.
@@ -74,6 +83,13 @@ pub(crate) enum LaunchIo {
 pub(crate) struct ExecBody {
     pub(crate) process: crate::spec::Process,
     pub(crate) privileged: bool,
+}
+
+/// The body of an update request: what is to be from now on, all of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UpdateBody {
+    pub(crate) resources: crate::spec::Resources,
+    pub(crate) restart: crate::restart::RestartPolicy,
 }
 
 /// From the supervisor to a client.

@@ -112,6 +112,11 @@ impl Restarts {
         Self { policy, count: 0, pause: Duration::ZERO }
     }
 
+    /// Follows another policy from now on.
+    pub(crate) fn set_policy(&mut self, policy: RestartPolicy) {
+        self.policy = policy;
+    }
+
     /// Counts an end: the pause until the container is to be restarted, `None` if it is not. `stopped` says that
     /// somebody wants it to stay down.
     pub(crate) fn after(&mut self, code: i32, stopped: bool, ran: Duration) -> Option<Duration> {

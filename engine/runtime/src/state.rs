@@ -39,6 +39,9 @@ pub struct State {
     /// Whether somebody wanted it to end, and to stay down.
     #[serde(default)]
     pub stopped: bool,
+    /// Whether its processes are frozen.
+    #[serde(default)]
+    pub paused: bool,
     /// Why it could not be restarted.
     #[serde(default)]
     pub error: Option<String>,
@@ -140,6 +143,7 @@ mod tests {
             oom_killed: true,
             restart_count: 2,
             stopped: true,
+            paused: false,
             error: None,
             health: None,
         };
@@ -162,6 +166,7 @@ mod tests {
             oom_killed: false,
             restart_count: 0,
             stopped: false,
+            paused: false,
             error: None,
             health: None,
         };

@@ -1,15 +1,15 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::image::Image;
-use engine::runtime::Exit;
 use engine::runtime::spec::Process as ProcessSpec;
 use engine::{
-    Container, ContainerConfig, End, Error, Event, EventKind, MountKind, Network, NetworkMode, signal_number,
+    Container, ContainerConfig, Error, Event, EventKind, MountKind, Network, NetworkMode, signal_number,
 };
 use engine_types::{ContainerId, ErrorKind, ImageId};
 use tokio::sync::broadcast;
@@ -75,7 +75,7 @@ pub(crate) fn network_mode(config: &ContainerConfig) -> String {
 impl Daemon {
     /// Makes a container and its volumes; warnings beside its id.
     pub(crate) async fn create(&self, create: Create) -> Result<ContainerId, ApiError> {
-        let Create { mut config, anonymous, make_sources } = create;
+        let Create { mut config, healthcheck, anonymous, make_sources } = create;
         if let NetworkMode::Network { network, .. } = &config.network {
             match network.as_str() {
                 "bridge" => drop(self.engine().default_network().await?),
@@ -83,6 +83,9 @@ impl Daemon {
             }
         }
         let image = self.engine().images().get(config.image)?;
+        let its = &image.config.config;
+        config.health = engine::resolve_health(its.healthcheck.as_ref(), its.shell.as_deref(), &healthcheck)
+            .map_err(Error::from)?;
         // Fails if there is nothing to run.
         let made_up = ContainerId::from_random([0; 32]);
         self.engine().process_of(&config, &image, made_up)?;
@@ -178,69 +181,42 @@ impl Daemon {
 
     pub(crate) async fn start(&self, key: &str) -> Result<(), ApiError> {
         let container = self.engine().container(key).await?;
+        if container.is_paused() {
+            let text = "cannot start a paused container, try unpause instead";
+            return Err(ApiError::Conflict(text.to_owned()));
+        }
         if container.running {
             return Err(ApiError::NotModified);
         }
         let id = container.id;
         let (streams, more) = self.take_pending(id);
+        let watched = self.about_to_start(id);
         let process = match self.engine().start_container(&id.to_string(), streams).await {
             Ok(process) => process,
             Err(error) => {
+                self.give_up(watched);
                 if container.config.auto_remove {
                     self.remove(&id.to_string(), true, true).await?;
                 }
                 return Err(error.into());
             }
         };
-        for socket in more {
-            match self.engine().attach_container(id, socket, container.config.stdin).await {
+        let attached = self.attach_more(&container, more).await;
+        self.engine().record_container(id, "start", &[]).await?;
+        self.look_after(container, process, watched);
+        attached
+    }
+
+    /// Attaches those clients that waited for a container's start besides the first.
+    async fn attach_more(&self, container: &Container, sockets: Vec<OwnedFd>) -> Result<(), ApiError> {
+        for socket in sockets {
+            match self.engine().attach_container(container.id, socket, container.config.stdin).await {
                 // It has ended already.
                 Ok(()) | Err(Error::NotRunning(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        self.engine().record_container(id, "start", &[]).await?;
-        self.watched().insert(id);
-        let daemon = self.clone();
-        tokio::spawn(async move {
-            let exit = process.wait().await;
-            daemon.ended(id, exit).await;
-        });
         Ok(())
-    }
-
-    /// Looks after a running container that somebody else started.
-    pub(super) fn watch_end(&self, id: ContainerId, end: End) {
-        self.watched().insert(id);
-        let daemon = self.clone();
-        tokio::spawn(async move {
-            // Without a word its supervisor was killed, and it with it.
-            let exit =
-                end.wait().await.map(|exit| exit.unwrap_or(Exit { code: super::KILLED, oom_killed: false }));
-            daemon.ended(id, exit).await;
-        });
-    }
-
-    async fn ended(&self, id: ContainerId, exit: std::io::Result<Exit>) {
-        let result = async {
-            let exit = exit?;
-            if exit.oom_killed {
-                self.engine().record_container(id, "oom", &[]).await?;
-            }
-            self.engine().record_container(id, "die", &[("exitCode", exit.code.to_string())]).await?;
-            self.watched().remove(&id);
-            if self.engine().container(&id.to_string()).await?.config.auto_remove {
-                self.remove(&id.to_string(), true, true).await?;
-            }
-            Ok::<_, ApiError>(())
-        };
-        match result.await {
-            // Somebody else has removed it meanwhile.
-            Ok(()) | Err(ApiError::Engine(Error::NoSuchContainer(_))) => {}
-            Err(error) => {
-                tracing::warn!(container = %id.short(), error = %error.message(), "cannot follow its end");
-            }
-        }
     }
 
     pub(crate) async fn kill(&self, key: &str, signal: Option<&str>) -> Result<(), ApiError> {
@@ -334,6 +310,11 @@ impl Daemon {
             attributes.insert("name".into(), container.name.clone());
             attributes
         };
+        if container.is_paused() && !force {
+            return Err(ApiError::Conflict(format!(
+                "cannot remove container \"{key}\": container is paused and must be unpaused first"
+            )));
+        }
         if container.running && force {
             let recorded = self.end_recorded(id);
             match self.engine().kill_container(&id.to_string(), kill_signal()).await {
@@ -373,24 +354,6 @@ impl Daemon {
             }
         }
         Ok(())
-    }
-
-    /// Resolves once a container's end from now on is recorded; at once if this daemon does not record it.
-    fn end_recorded(&self, id: ContainerId) -> impl Future<Output = ()> + use<> {
-        let mut events = self.engine().watch_events();
-        let (watched, key) = (self.watched().contains(&id), id.to_string());
-        async move {
-            if !watched {
-                return;
-            }
-            loop {
-                match events.recv().await {
-                    Ok(event) if event.actor == key && event.action == "die" => return,
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => return,
-                }
-            }
-        }
     }
 
     /// Waits for what a client waits for; the container's exit code. `events` began before the client was answered.

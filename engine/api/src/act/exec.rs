@@ -104,9 +104,7 @@ impl Daemon {
             return Err(ApiError::Invalid("no exec command specified".to_owned()));
         }
         let container = self.engine().container(key).await?;
-        if !container.running {
-            return Err(ApiError::Conflict(format!("container {} is not running", container.id)));
-        }
+        takes_execs(&container)?;
         let id = ExecId::from_random(super::random()?);
         let command = format!("exec_create: {}", spec.command.join(" "));
         let exec = Exec { container: container.id, spec, state: ExecState::Created };
@@ -132,9 +130,7 @@ impl Daemon {
     pub(crate) async fn start_exec(&self, id: &str, detach: bool) -> Result<StartedExec, ApiError> {
         let view = self.exec(id)?;
         let container = self.engine().container(&view.container.to_string()).await?;
-        if !container.running {
-            return Err(ApiError::Conflict(format!("container {} is not running", container.id)));
-        }
+        takes_execs(&container)?;
         self.begin(&view)?;
         let mut process = self.engine().process_defaults(&container)?;
         let spec = &view.spec;
@@ -280,4 +276,16 @@ async fn failed(
     told.write_all(header.as_ref().map_or(&[][..], |header| header)).await?;
     told.write_all(text.as_bytes()).await?;
     Ok(StartedExec { stream, ended })
+}
+
+fn takes_execs(container: &engine::Container) -> Result<(), ApiError> {
+    let id = container.id;
+    if container.is_paused() {
+        let text = format!("container {id} is paused, unpause the container before exec");
+        return Err(ApiError::Conflict(text));
+    }
+    if !container.running {
+        return Err(ApiError::Conflict(format!("container {id} is not running")));
+    }
+    Ok(())
 }

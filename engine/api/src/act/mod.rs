@@ -3,7 +3,9 @@
 mod attach;
 mod container;
 mod exec;
+mod follow;
 mod image;
+mod live;
 mod network;
 mod prune;
 mod system;
@@ -14,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{Engine, EventKind};
 use engine_types::ContainerId;
-use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::error::ApiError;
 use exec::Execs;
@@ -22,6 +24,7 @@ use exec::Execs;
 pub(crate) use container::{Images, Seen, WaitFor, network_mode};
 pub(crate) use exec::{ExecSpec, ExecView};
 pub(crate) use image::{PullRequest, pull_progress};
+pub(crate) use live::{Interface, Running, Sample};
 pub(crate) use system::Host;
 
 /// The exit code of a container whose supervisor was killed, and it with it.
@@ -39,8 +42,10 @@ struct Inner {
     /// The streams of clients that attached to a container before its start.
     pending: Mutex<HashMap<ContainerId, Vec<OwnedFd>>>,
     execs: Mutex<Execs>,
-    /// Containers whose end this daemon records.
-    watched: Mutex<HashSet<ContainerId>>,
+    /// Containers that this daemon follows; each resolves once its last end is recorded.
+    watched: Mutex<HashMap<ContainerId, watch::Receiver<bool>>>,
+    /// Containers that this daemon starts, until it is told of that as it is of others'.
+    own_starts: Mutex<HashSet<ContainerId>>,
 }
 
 impl Daemon {
@@ -50,6 +55,7 @@ impl Daemon {
             pending: Mutex::default(),
             execs: Mutex::default(),
             watched: Mutex::default(),
+            own_starts: Mutex::default(),
         }))
     }
 
@@ -61,47 +67,16 @@ impl Daemon {
         self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashSet<ContainerId>> {
+    fn watched(&self) -> MutexGuard<'_, HashMap<ContainerId, watch::Receiver<bool>>> {
         self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own_starts(&self) -> MutexGuard<'_, HashSet<ContainerId>> {
+        self.0.own_starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn execs(&self) -> MutexGuard<'_, Execs> {
         self.0.execs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes up what an earlier daemon of this root left: watches what runs, and removes what was to go with its end
-    /// and has ended meanwhile.
-    pub(crate) async fn resume(&self) -> Result<(), ApiError> {
-        self.record_missed().await?;
-        for container in self.engine().containers().await? {
-            match self.engine().end(container.id).await? {
-                Some(end) => self.watch_end(container.id, end),
-                None if container.config.auto_remove && container.state.is_some() => {
-                    self.remove(&container.id.to_string(), true, true).await?;
-                }
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Records the ends that came while there was no daemon: those of containers whose last event is another.
-    async fn record_missed(&self) -> Result<(), ApiError> {
-        let mut last: HashMap<String, String> = HashMap::new();
-        for event in self.engine().events_since(Timestamp::UNIX_EPOCH).await? {
-            if matches!(event.action.as_str(), "start" | "die") {
-                last.insert(event.actor, event.action);
-            }
-        }
-        for container in self.engine().containers().await? {
-            let started = last.get(&container.id.to_string()).is_some_and(|action| action == "start");
-            let state = container.state.filter(|_| started && !container.running);
-            if let Some(state) = state.filter(|state| state.started_at.is_some()) {
-                let code = [("exitCode", state.exit_code.unwrap_or(KILLED).to_string())];
-                self.engine().record_container(container.id, "die", &code).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Notes what happened to an image, a network or a volume.

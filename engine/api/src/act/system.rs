@@ -80,7 +80,8 @@ fn os_release(path: &Path) -> Vec<(String, String)> {
     text.lines().filter_map(pair).collect()
 }
 
-fn memory(meminfo: &Path) -> u64 {
+/// Bytes of memory that the host has.
+pub(super) fn memory(meminfo: &Path) -> u64 {
     let text = fs::read_to_string(meminfo).unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kibibytes = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use engine::image::Healthcheck;
 use engine::{ContainerConfig, Program, signal_number};
 use engine_types::ImageId;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::host_config::{HostConfig, refuse_unsupported};
-use super::mounts;
+use super::{mounts, ports};
 use crate::error::ApiError;
 
 /// As Docker's `ContainerCreateBody`. What is not named here has no effect in Docker either, or is in
@@ -30,10 +31,39 @@ pub(crate) struct Body {
     stop_signal: Option<String>,
     stop_timeout: Option<u32>,
     network_disabled: bool,
+    exposed_ports: BTreeMap<String, Value>,
+    healthcheck: Healthcheck,
     host_config: HostConfig,
     networking_config: NetworkingConfig,
     #[serde(flatten)]
     rest: serde_json::Map<String, Value>,
+    /// What of the body is shown again as it came.
+    #[serde(skip)]
+    shown: Value,
+}
+
+/// Members of the body that are shown again, besides those of the host's part.
+const SHOWN: [&str; 9] = [
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "StdinOnce",
+    "Domainname",
+    "Healthcheck",
+    "MacAddress",
+    "Shell",
+    "Volumes",
+];
+
+impl Body {
+    /// Reads a body.
+    pub(crate) fn read(body: Value) -> Result<Self, ApiError> {
+        let own = SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), body.get(name)?.clone())));
+        let own: serde_json::Map<String, Value> = own.collect();
+        let host = body.get("HostConfig").cloned().unwrap_or_default();
+        let shown = serde_json::json!({ "Config": own, "HostConfig": host });
+        Ok(Self { shown, ..super::typed(body)? })
+    }
 }
 
 /// A command is a list, or one word of old clients.
@@ -71,6 +101,8 @@ struct Endpoint {
 #[derive(Debug)]
 pub(crate) struct Create {
     pub(crate) config: ContainerConfig,
+    /// What of its image's health check is to be otherwise.
+    pub(crate) healthcheck: Healthcheck,
     /// Where each of its unnamed volumes goes; the index is of `config.mounts`, whose name is still to be given.
     pub(crate) anonymous: Vec<usize>,
     /// Directories of the host that are made if absent, as for `-v`.
@@ -91,7 +123,6 @@ const UNSUPPORTED_ENDPOINT: [(&str, &str); 4] = [
 /// Turns a body into a configuration; `image` is what `body.image` stands for.
 pub(crate) fn create(name: Option<&str>, image: ImageId, body: Body) -> Result<Create, ApiError> {
     refuse_unsupported(&body.rest, &UNSUPPORTED)?;
-    refuse_healthcheck(&body.rest)?;
     let host = body.host_config;
     host.refuse_unsupported()?;
     if let Some(signal) = body.stop_signal.iter().find(|s| !s.is_empty() && signal_number(s).is_none()) {
@@ -117,6 +148,10 @@ pub(crate) fn create(name: Option<&str>, image: ImageId, body: Body) -> Result<C
         hostname: some(body.hostname),
         mounts: mounts.mounts,
         network,
+        ports: ports::published(&host.port_bindings)?,
+        exposed: ports::exposed(body.exposed_ports.keys())?,
+        publish_all: host.publish_all_ports,
+        restart: host.restart()?,
         extra_hosts: host.extra_hosts()?,
         security: host.security()?,
         resources: host.resources()?,
@@ -127,9 +162,11 @@ pub(crate) fn create(name: Option<&str>, image: ImageId, body: Body) -> Result<C
         auto_remove: host.auto_remove,
         stop_signal: body.stop_signal.filter(|signal| !signal.is_empty()),
         stop_timeout: body.stop_timeout,
+        request: Some(body.shown),
         ..ContainerConfig::new(image)
     };
-    Ok(Create { config, anonymous: mounts.anonymous, make_sources: mounts.make_sources })
+    let healthcheck = body.healthcheck;
+    Ok(Create { config, healthcheck, anonymous: mounts.anonymous, make_sources: mounts.make_sources })
 }
 
 fn some(text: String) -> Option<String> {
@@ -148,15 +185,6 @@ fn endpoint(mode: &str, networking: NetworkingConfig) -> Result<(String, Vec<Str
     Ok((if default { name } else { mode.to_owned() }, endpoint.aliases))
 }
 
-fn refuse_healthcheck(rest: &serde_json::Map<String, Value>) -> Result<(), ApiError> {
-    let Some(test) = rest.get("Healthcheck").and_then(|check| check.get("Test")) else { return Ok(()) };
-    let words = test.as_array().map(Vec::as_slice).unwrap_or_default();
-    match words.first().and_then(Value::as_str) {
-        None | Some("NONE") => Ok(()),
-        Some(_) => Err(ApiError::Unsupported("--health-cmd".to_owned())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use engine::{MountKind, NetworkMode};
@@ -170,7 +198,7 @@ mod tests {
     }
 
     fn parse(body: Value) -> Result<Create, ApiError> {
-        create(Some("web"), image(), super::super::typed(body)?)
+        create(Some("web"), image(), Body::read(body)?)
     }
 
     #[test]
@@ -205,8 +233,16 @@ mod tests {
     fn what_is_lacking_is_named() {
         let message = |host: Value| parse(json!({"Image": "x", "HostConfig": host})).unwrap_err().message();
         assert!(message(json!({"Links": ["a:b"]})).starts_with("--link is not supported"));
-        assert!(message(json!({"PortBindings": {"80/tcp": [{"HostPort": "80"}]}})).starts_with("--publish"));
-        assert!(message(json!({"RestartPolicy": {"Name": "always"}})).starts_with("--restart"));
+        let restart = |policy: Value| message(json!({ "RestartPolicy": policy }));
+        assert!(restart(json!({"Name": "sometimes"})).contains("unknown policy 'sometimes'"));
+        assert!(
+            restart(json!({"Name": "always", "MaximumRetryCount": 2}))
+                .contains("only be used with 'on-failure'")
+        );
+        assert_eq!(
+            message(json!({"RestartPolicy": {"Name": "always"}, "AutoRemove": true})),
+            "can't create 'AutoRemove' container with restart policy"
+        );
         assert!(message(json!({"Memory": 1024})).contains("Minimum memory limit allowed is 6MB"));
         assert!(message(json!({"CapAdd": ["FLY"]})).contains("FLY"));
         assert!(message(json!({"Binds": ["/a"]})).contains("/a"));

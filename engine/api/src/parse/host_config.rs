@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use engine::NetworkMode;
-use engine::runtime::Capabilities;
 use engine::runtime::spec::{Resources, Seccomp, Security};
+use engine::runtime::{Capabilities, RestartPolicy};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -41,7 +41,9 @@ pub(crate) struct HostConfig {
     pids_limit: i64,
     oom_score_adj: i32,
     ulimits: Vec<Ulimit>,
-    restart_policy: Named,
+    pub(super) port_bindings: BTreeMap<String, Vec<super::ports::PortBinding>>,
+    pub(super) publish_all_ports: bool,
+    restart_policy: Restart,
     log_config: Typed,
     ipc_mode: String,
     cgroupns_mode: String,
@@ -51,8 +53,9 @@ pub(crate) struct HostConfig {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Named {
+struct Restart {
     name: String,
+    maximum_retry_count: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -74,9 +77,7 @@ struct Ulimit {
 }
 
 /// What this engine lacks, and how the client calls it.
-const UNSUPPORTED: [(&str, &str); 34] = [
-    ("PortBindings", "--publish"),
-    ("PublishAllPorts", "--publish-all"),
+const UNSUPPORTED: [(&str, &str); 32] = [
     ("Links", "--link"),
     ("VolumesFrom", "--volumes-from"),
     ("VolumeDriver", "--volume-driver"),
@@ -138,7 +139,6 @@ impl HostConfig {
     pub(super) fn refuse_unsupported(&self) -> Result<(), ApiError> {
         refuse_unsupported(&self.rest, &UNSUPPORTED)?;
         let others = [
-            (matches!(self.restart_policy.name.as_str(), "" | "no"), "--restart"),
             (matches!(self.log_config.kind.as_str(), "" | "json-file"), "--log-driver"),
             (self.log_config.config.is_empty(), "--log-opt"),
             (matches!(self.ipc_mode.as_str(), "" | "private" | "shareable"), "--ipc"),
@@ -240,6 +240,19 @@ impl HostConfig {
             rlimits: self.ulimits.iter().map(rlimit).collect(),
             oom_score_adj: Some(self.oom_score_adj).filter(|&adj| adj != 0),
         })
+    }
+
+    pub(super) fn restart(&self) -> Result<RestartPolicy, ApiError> {
+        let Restart { name, maximum_retry_count: retries } = &self.restart_policy;
+        let name = if name.is_empty() { "no" } else { name };
+        let text = if *retries == 0 { name.to_owned() } else { format!("{name}:{retries}") };
+        let policy: RestartPolicy = text.parse().map_err(engine::Error::from)?;
+        if policy != RestartPolicy::No && self.auto_remove {
+            return Err(ApiError::Invalid(
+                "can't create 'AutoRemove' container with restart policy".to_owned(),
+            ));
+        }
+        Ok(policy)
     }
 
     pub(super) fn shm_size(&self) -> Result<u64, ApiError> {

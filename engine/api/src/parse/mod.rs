@@ -4,6 +4,8 @@ mod create;
 mod filters;
 mod host_config;
 mod mounts;
+mod ports;
+mod update;
 mod version;
 
 use std::collections::HashMap;
@@ -18,6 +20,7 @@ use crate::error::ApiError;
 
 pub(crate) use create::{Body as CreateBody, Create, create};
 pub(crate) use filters::Filters;
+pub(crate) use update::update;
 pub(crate) use version::{Version, strip_version};
 
 /// The longest body that is read as JSON, in bytes.

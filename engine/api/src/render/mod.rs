@@ -1,10 +1,13 @@
 //! From results to JSON, for the version of the API that was asked for.
 
 mod container;
+mod endpoints;
 mod event;
+mod host_config;
 mod human;
 mod image;
 mod network;
+mod stats;
 mod system;
 
 use axum::body::Body;
@@ -14,10 +17,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use container::{container, container_summary};
+pub(crate) use container::{container, container_summary, labels, status};
 pub(crate) use event::event;
 pub(crate) use image::{history, image, image_summary};
 pub(crate) use network::{network, pseudo_networks, volume};
+pub(crate) use stats::stats;
 pub(crate) use system::{info, version};
 
 /// What Go writes for a time that is not set.

@@ -1,7 +1,8 @@
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::response::Response;
-use engine::Container;
+use engine::runtime::HealthStatus;
+use engine::{Container, ExposedPort};
 use futures::stream::once;
 use jiff::Timestamp;
 use serde_json::json;
@@ -12,12 +13,24 @@ use crate::parse::{self, Call, Filters};
 use crate::{render, stream};
 
 /// Filters of the list of containers.
-const FILTERS: [&str; 10] =
-    ["ancestor", "before", "exited", "id", "label", "name", "network", "since", "status", "volume"];
+const FILTERS: [&str; 14] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network",
+    "publish", "since", "status", "volume",
+];
+/// Where a container can be in its life, as the filter `status` has it.
+const STATUSES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 
 pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
     let (filters, limit) = (call.query.filters()?, call.query.number::<i64>("limit")?);
     filters.expect(&FILTERS)?;
+    if let Some(other) = filters.get("status").iter().find(|status| !STATUSES.contains(&status.as_str())) {
+        return Err(ApiError::Invalid(format!("invalid filter 'status={other}'")));
+    }
+    let ports = Ports::parse(&filters)?;
+    // Nothing here is a task of a swarm.
+    if filters.flag("is-task")? == Some(true) {
+        return Ok(render::ok(&json!([])));
+    }
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).filter(|&limit| limit > 0);
     let all = call.query.flag("all") || limit.is_some() || !filters.get("status").is_empty();
     let all = all || !filters.get("exited").is_empty();
@@ -27,6 +40,7 @@ pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiErr
     let chosen = |container: &Container| {
         (all || container.running)
             && passes(&filters, container)
+            && ports.pass(container)
             && (filters.get("ancestor").is_empty() || ancestors.contains(&container.config.image))
             && between.0.is_none_or(|since| container.created > since)
             && between.1.is_none_or(|before| container.created < before)
@@ -35,7 +49,7 @@ pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiErr
     let (now, mut images) = (Timestamp::now(), Images::default());
     for container in daemon.engine().containers().await?.into_iter().filter(chosen) {
         let seen = daemon.see(container, &mut images, call.query.flag("size")).await?;
-        if in_network_and_volume(&filters, &seen) {
+        if filters.labels(&render::labels(&seen)) && in_network_and_volume(&filters, &seen) {
             summaries.push(render::container_summary(&seen, call.version, now));
         }
     }
@@ -60,11 +74,7 @@ async fn between(
 
 fn passes(filters: &Filters, container: &Container) -> bool {
     let id = container.id.to_string();
-    let status = match (&container.state, container.running) {
-        (_, true) => "running",
-        (None, _) => "created",
-        _ => "exited",
-    };
+    let status = render::status(container);
     let ended = container.state.as_ref().filter(|_| !container.running);
     // Docker reads a name as a regular expression; plain names and `^/name$` are what clients send.
     let named = |wanted: &str| {
@@ -79,11 +89,55 @@ fn passes(filters: &Filters, container: &Container) -> bool {
         }
     };
     let exited = |code: &str| ended.is_some_and(|s| s.exit_code.is_some_and(|c| c.to_string() == code));
-    filters.labels(&container.config.labels)
-        && filters.any("id", |prefix| id.starts_with(prefix))
+    filters.any("id", |prefix| id.starts_with(prefix))
         && filters.any("name", named)
         && filters.any("status", |wanted| wanted == status)
         && filters.any("exited", exited)
+        && filters.any("health", |wanted| wanted == health_of(container))
+}
+
+fn health_of(container: &Container) -> &'static str {
+    let health = container.state.as_ref().and_then(|state| state.health.as_ref());
+    match health.map(|health| health.status) {
+        None => "none",
+        Some(HealthStatus::Starting) => "starting",
+        Some(HealthStatus::Healthy) => "healthy",
+        Some(HealthStatus::Unhealthy) => "unhealthy",
+    }
+}
+
+/// The filters `publish` and `expose`.
+struct Ports {
+    published: Vec<ExposedPort>,
+    exposed: Vec<ExposedPort>,
+}
+
+impl Ports {
+    fn parse(filters: &Filters) -> Result<Self, ApiError> {
+        let read = |name: &str| {
+            let mut all = Vec::new();
+            for text in filters.get(name) {
+                let invalid = |e| ApiError::Invalid(format!("error while looking up for {name} {text}: {e}"));
+                all.extend(engine::parse_exposed(text).map_err(invalid)?);
+            }
+            Ok::<_, ApiError>(all)
+        };
+        Ok(Self { published: read("publish")?, exposed: read("expose")? })
+    }
+
+    fn pass(&self, container: &Container) -> bool {
+        let published = |wanted: &ExposedPort| {
+            // By either side's number.
+            let is_it = |number: u16, protocol| (number, protocol) == (wanted.port, wanted.protocol);
+            container
+                .ports
+                .iter()
+                .any(|p| is_it(p.host_port, p.protocol) || is_it(p.container_port, p.protocol))
+        };
+        (self.published.is_empty() || self.published.iter().any(published))
+            && (self.exposed.is_empty()
+                || self.exposed.iter().any(|port| container.config.exposed.contains(port)))
+    }
 }
 
 fn in_network_and_volume(filters: &Filters, seen: &Seen) -> bool {
@@ -100,7 +154,7 @@ fn in_network_and_volume(filters: &Filters, seen: &Seen) -> bool {
 }
 
 pub(super) async fn create(daemon: &Daemon, mut call: Call) -> Result<Response, ApiError> {
-    let body: parse::CreateBody = call.json().await?;
+    let body = parse::CreateBody::read(call.json().await?)?;
     let name = call.query.text("name").map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
     let image = daemon.image_for(&body.image)?;
     let create = parse::create(name.as_deref(), image, body)?;

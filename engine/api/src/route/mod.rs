@@ -4,6 +4,7 @@ mod container;
 mod events;
 mod exec;
 mod image;
+mod live;
 mod logs;
 mod network;
 mod system;
@@ -71,10 +72,14 @@ async fn containers(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Respon
         ("POST", [id, "attach"]) => container::attach(daemon, call, id).await,
         ("GET", [id, "logs"]) => logs::logs(daemon, call, id).await,
         ("POST", [id, "exec"]) => exec::create(daemon, call, id).await,
-        (
-            _,
-            [_, what @ ("pause" | "unpause" | "update" | "top" | "stats" | "changes" | "export" | "archive")],
-        ) => Err(ApiError::Unsupported(format!("{what} of containers"))),
+        ("POST", [id, "pause"]) => live::pause(daemon, id).await,
+        ("POST", [id, "unpause"]) => live::unpause(daemon, id).await,
+        ("POST", [id, "update"]) => live::update(daemon, call, id).await,
+        ("GET", [id, "top"]) => live::top(daemon, call, id).await,
+        ("GET", [id, "stats"]) => live::stats(daemon, call, id).await,
+        (_, [_, what @ ("changes" | "export" | "archive")]) => {
+            Err(ApiError::Unsupported(format!("{what} of containers")))
+        }
         (_, [_, "attach", "ws"]) => Err(ApiError::Unsupported("attaching by a websocket".to_owned())),
         _ => Err(not_found()),
     }

@@ -83,6 +83,9 @@ pub struct ContainerConfig {
     /// Seconds between that and KILL, where nobody says otherwise.
     #[serde(default)]
     pub stop_timeout: Option<u32>,
+    /// What its maker wants to show again as it was given; nothing here reads it.
+    #[serde(default)]
+    pub request: Option<serde_json::Value>,
 }
 
 /// What a container runs.
@@ -175,6 +178,7 @@ impl ContainerConfig {
             auto_remove: false,
             stop_signal: None,
             stop_timeout: None,
+            request: None,
         }
     }
 }

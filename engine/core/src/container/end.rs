@@ -9,7 +9,7 @@ use super::{ContainerConfig, not_running};
 use crate::catalog::{ContainerRow, from_json};
 use crate::engine::{Engine, blocking};
 use crate::error::{At, Error};
-use crate::process::End;
+use crate::process::{End, Follow};
 use crate::session::remove_dir;
 
 /// How long a killed container may take to be gone; the kernel needs milliseconds unless its disk hangs.
@@ -66,6 +66,16 @@ impl Engine {
         let run_dir = self.run_dir(id);
         match blocking(move || Client::connect(&run_dir)?.waiting()).await {
             Ok(waiting) => End::new(waiting).at(self.run_dir(id)).map(Some),
+            Err(ClientError::NotRunning) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// What tells of all that happens to a container from now on; `None` if it does not run.
+    pub async fn follow(&self, id: ContainerId) -> Result<Option<Follow>, Error> {
+        let run_dir = self.run_dir(id);
+        match blocking(move || Client::connect(&run_dir)?.follow()).await {
+            Ok(following) => Follow::new(following).at(self.run_dir(id)).map(Some),
             Err(ClientError::NotRunning) => Ok(None),
             Err(e) => Err(e.into()),
         }

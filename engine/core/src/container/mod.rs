@@ -1,4 +1,5 @@
 mod config;
+mod control;
 mod end;
 mod start;
 
@@ -40,6 +41,13 @@ pub struct Container {
     pub ports: Vec<PublishedPort>,
     /// Its log file.
     pub log_path: PathBuf,
+}
+
+impl Container {
+    /// Whether its processes are frozen.
+    pub fn is_paused(&self) -> bool {
+        self.running && self.state.as_ref().is_some_and(|state| state.paused)
+    }
 }
 
 impl Engine {

@@ -15,6 +15,7 @@ use crate::engine::{Engine, blocking};
 use crate::error::{At, Error};
 use crate::network::Network;
 use crate::process::Process;
+use crate::starts;
 
 impl Engine {
     /// Starts a container; returns once its program runs.
@@ -65,6 +66,11 @@ impl Engine {
             }
             _ => blocking(move || prepared.proceed(None)).await?,
         };
+        match starts::announce(&self.run_dir(id)) {
+            // It has ended, and was removed, already.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            result => result.at(self.run_dir(id))?,
+        }
         Process::new(running).at(key)
     }
 

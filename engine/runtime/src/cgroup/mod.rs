@@ -3,7 +3,9 @@
 //! A container's directory is `<parent>/<id>` in each hierarchy used, `parent` being one directory for an engine
 //! root. An exec's processes have a directory of their own below it, so that they can be killed as one.
 
+mod control;
 mod devices;
+mod meter;
 mod v1;
 mod v2;
 
@@ -20,6 +22,8 @@ use engine_types::Paths;
 use crate::capabilities::Capabilities;
 use crate::error::{Context, SetupError, Step};
 use crate::spec::{Resources, Security};
+
+pub use meter::{BlockIo, CpuUsage, MemoryUsage, Meter, Usage};
 
 /// How long a directory whose last process was just killed is tried to be removed: the kernel empties it shortly
 /// after the parent learned of the exit, later where the machine is busy.
@@ -367,16 +371,28 @@ fn kill_tree(dir: &Path) -> io::Result<()> {
     result
 }
 
+/// The processes of a directory and of those below; none of one that is gone.
+fn processes(dir: &Path) -> io::Result<Vec<i32>> {
+    let mut pids = own_processes(dir)?;
+    for child in subdirectories(dir) {
+        pids.extend(processes(&child)?);
+    }
+    Ok(pids)
+}
+
+fn own_processes(dir: &Path) -> io::Result<Vec<i32>> {
+    match fs::read_to_string(dir.join("cgroup.procs")) {
+        Ok(procs) => Ok(procs.lines().filter_map(|line| line.parse().ok()).collect()),
+        Err(e) if is_gone(&e) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
 fn signal_all(dir: &Path, number: i32) -> io::Result<()> {
     let Some(signal) = rustix::process::Signal::from_named_raw(number) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
-    let procs = match fs::read_to_string(dir.join("cgroup.procs")) {
-        Ok(procs) => procs,
-        Err(e) if is_gone(&e) => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    for pid in procs.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?)) {
+    for pid in own_processes(dir)?.into_iter().filter_map(rustix::process::Pid::from_raw) {
         match rustix::process::kill_process(pid, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(e) => return Err(e.into()),

@@ -60,6 +60,43 @@ fn make_cpuset(root: &Path, parent: &Path, dir: &Path) -> Result<(), SetupError>
     Ok(())
 }
 
+/// Makes a container that runs without a cpuset of its own have one: the directory is made beside its others, and every
+/// process moved into it.
+pub(super) fn join_cpuset(
+    dirs: &mut BTreeMap<PathBuf, Vec<String>>,
+    controllers: &BTreeMap<String, PathBuf>,
+) -> Result<(), SetupError> {
+    if controller(dirs, "cpuset").is_ok() {
+        return Ok(());
+    }
+    let own =
+        dirs.iter().next().and_then(|(dir, names)| Some((dir.clone(), controllers.get(names.first()?)?)));
+    let (Some(root), Some((beside, its_root))) = (controllers.get("cpuset"), own) else {
+        return controller(dirs, "cpuset").map(drop);
+    };
+    let Ok(below) = beside.strip_prefix(its_root) else { return controller(dirs, "cpuset").map(drop) };
+    let dir = root.join(below);
+    let parent = dir.parent().unwrap_or(root);
+    make_cpuset(root, parent, &dir)?;
+    dirs.insert(dir.clone(), vec!["cpuset".to_owned()]);
+    // Those that are born meanwhile are born where their parent is: again until none is left behind.
+    let tasks = dir.join("cgroup.procs");
+    loop {
+        let inside = super::processes(&dir).step_at(Step::Cgroup, &dir)?;
+        let all = super::processes(&beside).step_at(Step::Cgroup, &beside)?;
+        let outside: Vec<i32> = all.into_iter().filter(|pid| !inside.contains(pid)).collect();
+        if outside.is_empty() {
+            return Ok(());
+        }
+        for pid in outside {
+            match fs::write(&tasks, pid.to_string()) {
+                Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
+                result => result.step_at(Step::Cgroup, &tasks)?,
+            }
+        }
+    }
+}
+
 pub(super) fn apply(
     dirs: &BTreeMap<PathBuf, Vec<String>>,
     resources: &Resources,
@@ -67,13 +104,23 @@ pub(super) fn apply(
 ) -> Result<(), SetupError> {
     if let Some(memory) = resources.memory {
         let dir = controller(dirs, "memory")?;
-        write(&dir.join("memory.limit_in_bytes"), memory)?;
+        let limit = dir.join("memory.limit_in_bytes");
         let swap = resources.memory_swap.unwrap_or_else(|| memory.saturating_mul(2));
         let file = dir.join("memory.memsw.limit_in_bytes");
         if file.exists() {
-            write(&file, swap)?;
-        } else if resources.memory_swap.is_some() {
-            warnings.push("swap is not limited: the kernel does not account it (swapaccount=1)".to_owned());
+            // Neither may pass the other on the way: the sum grows first and shrinks last.
+            if write(&limit, memory).is_ok() {
+                write(&file, swap)?;
+            } else {
+                write(&file, swap)?;
+                write(&limit, memory)?;
+            }
+        } else {
+            write(&limit, memory)?;
+            if resources.memory_swap.is_some() {
+                warnings
+                    .push("swap is not limited: the kernel does not account it (swapaccount=1)".to_owned());
+            }
         }
     }
     if let Some(nano_cpus) = resources.nano_cpus {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::serve::{Life, Server};
 use super::{begin, child, exit_reply, exited, reap};
 use crate::error::{Context, SetupError, Step};
-use crate::protocol::LaunchIo;
+use crate::protocol::{LaunchIo, Reply};
 use crate::state::{State, Status};
 
 impl Server<'_> {
@@ -47,6 +47,7 @@ impl Server<'_> {
             Ok(life) => {
                 let pid = Some(life.started.pid);
                 self.live(life);
+                self.end_told = false;
                 self.record(State {
                     status: Status::Running,
                     pid,
@@ -56,6 +57,8 @@ impl Server<'_> {
                     restart_count: self.restarts.count,
                     ..self.state.clone()
                 });
+                let pid = self.state.pid.unwrap_or_default();
+                self.tell_followers(&Reply::Started { pid, warnings: Vec::new() });
                 Ok(())
             }
             Err(error) => {
@@ -82,6 +85,7 @@ impl Server<'_> {
             &mut Vec::new(),
             |made| child::resume(made, self.spec),
             network,
+            &self.resources,
         )
     }
 
@@ -103,10 +107,23 @@ impl Server<'_> {
 
     /// Tells how the last life ended.
     fn tell_end(&mut self) {
-        let reply = exit_reply(self.state.exit_code.unwrap_or_default(), self.state.oom_killed);
+        let reply = self.last_exit();
+        if !std::mem::replace(&mut self.end_told, true) {
+            self.tell_followers(&reply);
+        }
         for client in self.clients.values_mut().filter(|client| client.waits) {
             client.waits = false;
             let _ = client.connection.send(&reply, &[]); // who is gone need not know
+        }
+    }
+
+    pub(super) fn last_exit(&self) -> Reply {
+        exit_reply(self.state.exit_code.unwrap_or_default(), self.state.oom_killed)
+    }
+
+    pub(super) fn tell_followers(&self, reply: &Reply) {
+        for client in self.clients.values().filter(|client| client.follows) {
+            let _ = client.connection.send(reply, &[]); // who is gone need not know
         }
     }
 

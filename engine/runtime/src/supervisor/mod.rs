@@ -6,6 +6,7 @@
 
 mod child;
 mod cleanup;
+mod control;
 mod exec;
 mod lives;
 mod probe;
@@ -34,7 +35,7 @@ use crate::protocol::{self, Connection, LaunchIo, Reply, Request};
 use crate::restart::RestartPolicy;
 use crate::seccomp::Filters;
 use crate::setup::Streams;
-use crate::spec::{LogConfig, Spec};
+use crate::spec::{LogConfig, Resources, Spec};
 use crate::state::{State, Status};
 
 use child::{Made, Started};
@@ -95,7 +96,7 @@ fn supervise(
     let host = Host { hierarchies, filters: Filters::compile(&spec.security)? };
     let mut warnings = Vec::new();
     let start = |made| child::start(made, launcher, spec);
-    let life = begin(spec, &host, (io, passed), &mut warnings, start, None)?;
+    let life = begin(spec, &host, (io, passed), &mut warnings, start, None, &spec.resources)?;
     let pid = life.started.pid;
     let running = State {
         status: Status::Running,
@@ -106,6 +107,7 @@ fn supervise(
         oom_killed: false,
         restart_count: 0,
         stopped: false,
+        paused: false,
         error: None,
         health: spec.health.as_ref().map(|_| Health::default()),
     };
@@ -129,10 +131,11 @@ fn begin(
     warnings: &mut Vec<String>,
     start: impl FnOnce(Made) -> Result<Started, SetupError>,
     network: Option<&OwnedFd>,
+    resources: &Resources,
 ) -> Result<Life, SetupError> {
     let id = spec.id.to_string();
-    let (resources, security) = (&spec.resources, &spec.security);
-    let cgroup = Cgroup::create(&host.hierarchies, &spec.cgroup_parent, &id, resources, security, warnings)?;
+    let (parent, security) = (&spec.cgroup_parent, &spec.security);
+    let cgroup = Cgroup::create(&host.hierarchies, parent, &id, resources, security, warnings)?;
     let (streams, wiring) = connect(spec, io, passed)?;
     let made = child::make(spec, &cgroup, &host.filters, streams, network)?;
     let mut started = start(made)?;
@@ -246,6 +249,7 @@ fn exited(state: &State, code: i32, oom_killed: bool) -> State {
         finished_at: Some(Timestamp::now()),
         exit_code: Some(code),
         oom_killed,
+        paused: false,
         ..state.clone()
     }
 }
@@ -279,6 +283,7 @@ mod tests {
             oom_killed: false,
             restart_count: 3,
             stopped: false,
+            paused: false,
             error: None,
             health: None,
         };

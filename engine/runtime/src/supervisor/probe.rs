@@ -32,7 +32,7 @@ pub(super) struct Probe {
     start: Timestamp,
     began: Instant,
     /// When it has taken too long; none once it was killed for that.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
 }
 
 impl Server<'_> {
@@ -43,8 +43,19 @@ impl Server<'_> {
         self.prober = Some(Prober::Waiting(self.born + Health::default().pause(check, Duration::ZERO)));
     }
 
-    /// When the probes want to be looked after.
+    /// The pause before a probe that begins anew.
+    pub(super) fn probe_pause(&self) -> Duration {
+        match (&self.spec.health, &self.state.health) {
+            (Some(check), Some(health)) => health.pause(check, self.born.elapsed()),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// When the probes want to be looked after; not while the container is frozen.
     pub(super) fn probe_deadline(&self) -> Option<Instant> {
+        if self.state.paused {
+            return None;
+        }
         match self.prober.as_ref()? {
             Prober::Waiting(next) => Some(*next),
             Prober::Running(probe) => probe.deadline,
@@ -53,7 +64,7 @@ impl Server<'_> {
 
     /// Begins the probe that is due, or kills the one that takes too long.
     pub(super) fn look_after_probes(&mut self, now: Instant) {
-        let Some(check) = &self.spec.health else { return };
+        let Some(check) = self.spec.health.as_ref().filter(|_| !self.state.paused) else { return };
         match &mut self.prober {
             Some(Prober::Waiting(next)) if *next <= now => {
                 let (start, began) = (Timestamp::now(), now);
@@ -144,6 +155,7 @@ impl Server<'_> {
         let status = health.status;
         self.record(State { health: Some(health), ..self.state.clone() });
         if changed {
+            self.tell_followers(&Reply::Health { status });
             let watching = self.clients.iter().filter(|(_, client)| client.watches);
             for number in watching.map(|(&number, _)| number).collect::<Vec<_>>() {
                 self.reply(number, &Reply::Health { status });

@@ -17,8 +17,8 @@ use super::{Host, exit_reply, reap};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, SetupError, Step};
 use crate::protocol::{self, Connection, Reply, Request};
-use crate::restart::{RestartPolicy, Restarts};
-use crate::spec::Spec;
+use crate::restart::Restarts;
+use crate::spec::{Resources, Spec};
 use crate::state::{State, StateError};
 
 /// The most clients at once; further ones wait in the socket's backlog.
@@ -42,15 +42,19 @@ pub(super) struct Server<'a> {
     pub(super) relay: Option<Relay>,
     pub(super) prober: Option<Prober>,
     resolver: Option<Resolver>,
-    /// The network namespace of all its lives, if there may be several.
+    /// The network namespace of all its lives.
     pub(super) network: Option<OwnedFd>,
     held: Option<OwnedFd>,
     pub(super) kept: Vec<OwnedFd>,
     pub(super) restarts: Restarts,
+    /// What this life and those to come may use.
+    pub(super) resources: Resources,
     /// When it is to be restarted.
     pub(super) due: Option<Instant>,
     /// Somebody wants it to end for good.
     pub(super) stopped: bool,
+    /// Those who follow have been told of the last end.
+    pub(super) end_told: bool,
     pub(super) state: State,
     /// Whether the state could be written.
     pub(super) stored: Result<(), StateError>,
@@ -73,6 +77,8 @@ pub(super) struct Client {
     pub(super) waits: bool,
     /// Wants to know of its health.
     pub(super) watches: bool,
+    /// Wants to know of all that.
+    pub(super) follows: bool,
     /// The exec that it started.
     exec: Option<u64>,
 }
@@ -100,11 +106,12 @@ impl<'a> Server<'a> {
         launcher: Connection,
         running: State,
     ) -> Self {
-        let launcher = Client { connection: launcher, waits: true, watches: false, exec: None };
+        let launcher =
+            Client { connection: launcher, waits: true, watches: false, follows: false, exec: None };
         let started = &mut life.started;
         let (resolver, held, kept) =
             (started.resolver.take(), started.held.take(), std::mem::take(&mut started.kept));
-        let network = started.network.take().filter(|_| spec.restart != RestartPolicy::No);
+        let network = started.network.take();
         let mut server = Self {
             spec,
             host,
@@ -120,8 +127,10 @@ impl<'a> Server<'a> {
             held,
             kept,
             restarts: Restarts::new(spec.restart),
+            resources: spec.resources.clone(),
             due: None,
             stopped: false,
+            end_told: false,
             state: running,
             stored: Ok(()),
             clients: BTreeMap::from([(LAUNCHER, launcher)]),
@@ -237,8 +246,8 @@ impl<'a> Server<'a> {
         let accepted = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC);
         // A client that gave up in between is no error.
         if let Ok(socket) = accepted {
-            let client =
-                Client { connection: Connection::new(socket), waits: false, watches: false, exec: None };
+            let connection = Connection::new(socket);
+            let client = Client { connection, waits: false, watches: false, follows: false, exec: None };
             self.last += 1;
             self.clients.insert(self.last, client);
         }
@@ -308,6 +317,11 @@ impl<'a> Server<'a> {
                 (client.waits, client.watches) = (true, true);
                 return Some(Reply::Health { status });
             }
+            Request::Follow if !quiet => {
+                self.clients.get_mut(&number)?.follows = true;
+                // Between two lives the end of the last is news, too.
+                return self.due.map(|_| self.last_exit());
+            }
             Request::Held if !quiet => {
                 let held = self.held.as_ref().map(AsFd::as_fd);
                 if self.clients.get(&number)?.connection.send(&Reply::Held, held.as_slice()).is_err() {
@@ -315,10 +329,21 @@ impl<'a> Server<'a> {
                 }
                 return None;
             }
+            Request::Pause if !quiet => self.pause(),
+            Request::Unpause if !quiet => self.unpause(),
+            Request::Update if !quiet => match descriptors.pop().map(protocol::read_body) {
+                Some(Ok(body)) => self.update(body),
+                Some(Err(e)) => Err(e),
+                None => return Some(refused("no limits were passed")),
+            },
             Request::Exec if !quiet => return self.exec(number, descriptors),
             Request::Exec
             | Request::Held
             | Request::Watch
+            | Request::Follow
+            | Request::Pause
+            | Request::Unpause
+            | Request::Update
             | Request::Launch { .. }
             | Request::Proceed { .. } => {
                 return Some(refused("this connection is for something else"));
@@ -406,10 +431,12 @@ impl<'a> Server<'a> {
         self.cgroup.as_ref().map_or(0, Cgroup::oom_kills)
     }
 
-    fn signal_init(&self, number: i32) -> std::io::Result<()> {
+    fn signal_init(&mut self, number: i32) -> std::io::Result<()> {
         let signal = Signal::from_named_raw(number).ok_or(std::io::ErrorKind::InvalidInput)?;
         let Some(init) = &self.init else { return Ok(()) };
-        Ok(rustix::process::pidfd_send_signal(init, signal)?)
+        rustix::process::pidfd_send_signal(init, signal)?;
+        // The frozen hear of it when they go on.
+        if self.state.paused { self.unpause() } else { Ok(()) }
     }
 
     pub(super) fn reply(&mut self, number: u64, reply: &Reply) {
