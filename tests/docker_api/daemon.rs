@@ -46,6 +46,7 @@ impl Daemon {
     pub(crate) fn start_in(world: World) -> Self {
         let socket = world.path().join("docker.sock");
         let child = spawn(&world, &socket);
+        world.set_daemon(format!("unix://{}", socket.display()));
         Self { world, child, socket }
     }
 
@@ -109,14 +110,18 @@ impl Drop for Daemon {
         let containers = std::fs::read_dir(self.world.root().join("containers")).unwrap();
         let ids: Vec<_> = containers.map(|entry| entry.unwrap().file_name()).collect();
         if !ids.is_empty() {
-            let _ = self.world.command("engine").args(["rm", "--force"]).args(ids).output();
+            self.world.with_engine(async |engine| {
+                for id in &ids {
+                    let _ = engine.remove_container(&id.to_string_lossy(), true).await;
+                }
+            });
         }
     }
 }
 
 /// Returns once it listens.
 fn spawn(world: &World, socket: &std::path::Path) -> Child {
-    let mut command: Command = world.command("engine");
+    let mut command: Command = world.program("engine");
     let address = format!("unix://{}", socket.display());
     let mut child = command.args(["daemon", "-H", &address]).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());

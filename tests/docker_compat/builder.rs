@@ -70,8 +70,7 @@ pub(crate) struct Ours {
 impl Ours {
     pub(crate) fn new(base: &Base) -> Self {
         let world = World::new();
-        let mut import = world.command("engine");
-        expect_success(import.args(["import", "--cmd", "/bin/sh"]).arg(base.archive()).arg(BASE_NAME));
+        tests::import_into(&world.root(), &world.run_dir(), &base.archive(), BASE_NAME);
         Self { world }
     }
 }

@@ -1,7 +1,9 @@
 //! What the suites share: private worlds with their own root, images, names and addresses.
 
+mod daemon;
 mod host;
 mod world;
 
+pub use daemon::{EngineDaemon, import_into, with_engine};
 pub use host::{built, expect_success, remove_cgroups, remove_shared};
 pub use world::{World, busybox_layer, require_root};

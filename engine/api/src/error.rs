@@ -168,8 +168,9 @@ fn in_gos_words(errno: i32) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// An error with its causes, in a line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error with its causes, and what to do about it where that is known, in a line.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    let remedy = engine::remedy(error).map(|remedy| format!(": {remedy}")).unwrap_or_default();
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")) + &remedy
 }

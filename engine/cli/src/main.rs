@@ -1,6 +1,7 @@
 //! The `engine` command: `engine daemon` serves the Docker Engine API; every other command is a client of such a
 //! daemon, with Docker's words, tables, exit codes and errors.
 
+mod archive;
 mod cli;
 mod client;
 mod command;
@@ -47,6 +48,6 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         engine.stay_open();
         return command::daemon::run(engine, *args).await;
     }
-    let context = Context::new(&cli.options)?;
-    cli.command.run(&context).await
+    let mut context = Context::new(&cli.options)?;
+    cli.command.run(&mut context).await
 }

@@ -8,6 +8,7 @@
 mod address;
 mod body;
 mod error;
+mod patient;
 mod response;
 mod tls;
 
@@ -25,6 +26,7 @@ use serde_json::Value;
 pub(crate) use address::{Address, Tls};
 pub(crate) use body::{Body, copy_in, produced};
 pub(crate) use error::ClientError;
+use patient::Patient;
 pub(crate) use response::{Hijacked, JsonLines, Response};
 
 /// What a path keeps as it is; names of images have slashes and colons.
@@ -87,7 +89,7 @@ impl Client {
         {
             return Ok(sender);
         }
-        let stream = TokioIo::new(self.address.connect().await?);
+        let stream = TokioIo::new(Patient(self.address.connect().await?));
         let (sender, connection) = http1::handshake(stream).await.map_err(ClientError::Http)?;
         // What goes wrong with it is told to whoever waits for an answer.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });

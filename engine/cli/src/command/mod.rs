@@ -3,6 +3,10 @@
 pub(crate) mod container;
 pub(crate) mod daemon;
 pub(crate) mod image;
+pub(crate) mod inspect;
+pub(crate) mod network;
+pub(crate) mod system;
+pub(crate) mod volume;
 
 use std::process::ExitCode;
 
@@ -12,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::client::ClientError;
 use crate::failure::Failure;
 use crate::output;
+use crate::units::bytes as bytes_text;
 
 /// How many requests of a command are under way at once.
 const AT_ONCE: usize = 50;
@@ -106,4 +111,19 @@ pub(crate) fn named<'a>(what: &str, name: &'a str) -> Result<&'a str, ClientErro
         return Err(ClientError::Request(format!("invalid {what} name or ID: value is empty")));
     }
     Ok(name)
+}
+
+/// Prints what `prune` has removed, a list of ids or names.
+pub(crate) fn print_pruned(title: &str, removed: &Value) -> anyhow::Result<()> {
+    let removed: Vec<&str> = removed.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !removed.is_empty() {
+        output::line(format_args!("{title}:\n{}\n", removed.join("\n")))?;
+    }
+    Ok(())
+}
+
+/// The space that several answers of `prune` have freed.
+pub(crate) fn reclaimed(answers: &[&Value]) -> String {
+    let bytes: f64 = answers.iter().filter_map(|answer| answer["SpaceReclaimed"].as_f64()).sum();
+    format!("Total reclaimed space: {}", bytes_text(bytes))
 }

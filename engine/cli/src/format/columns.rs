@@ -7,6 +7,15 @@ const PADDING: usize = 3;
 /// Puts what is between tabs below one another. A cell is in a column with those of the lines right above and below
 /// that have one there, too; what comes after the last tab of a line is in none.
 pub(crate) fn align(text: &str) -> String {
+    align_to(text, WIDTH_MIN)
+}
+
+/// The same with columns that are at least twenty wide, as those of `top`.
+pub(crate) fn align_wide(text: &str) -> String {
+    align_to(text, 2 * WIDTH_MIN)
+}
+
+fn align_to(text: &str, least: usize) -> String {
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
     let mut widths: Vec<Vec<usize>> = lines.iter().map(|cells| vec![0; cells.len() - 1]).collect();
     let columns = widths.iter().map(Vec::len).max().unwrap_or(0);
@@ -16,7 +25,7 @@ pub(crate) fn align(text: &str) -> String {
             let end = (line..lines.len()).find(|&n| widths[n].len() <= column).unwrap_or(lines.len());
             let width = (line..end).map(|n| lines[n][column].chars().count() + PADDING).max().unwrap_or(0);
             for widths in &mut widths[line..end] {
-                widths[column] = width.max(WIDTH_MIN);
+                widths[column] = width.max(least);
             }
             line = end + 1;
         }

@@ -6,7 +6,7 @@ mod template;
 
 use serde_json::{Map, Value};
 
-pub(crate) use columns::align;
+pub(crate) use columns::{align, align_wide};
 pub(crate) use inspect::{Inspected, inspect};
 pub(crate) use template::{Missing, Template, TemplateError, text};
 

@@ -301,7 +301,7 @@ fn attached(text: &str) -> Result<String, String> {
     }
 }
 
-fn swap(text: &str) -> Result<i64, String> {
+pub(crate) fn swap(text: &str) -> Result<i64, String> {
     if text == "-1" { Ok(-1) } else { parse_size(text) }
 }
 

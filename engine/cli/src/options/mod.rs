@@ -14,7 +14,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use container::ContainerOptions;
+pub(crate) use container::{ContainerOptions, cpus, swap};
 pub(crate) use environment::{environment, key_values, labels, pairs};
 pub(crate) use csv::fields as csv_fields;
 pub(crate) use security::restart_policy;

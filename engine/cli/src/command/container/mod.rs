@@ -1,21 +1,35 @@
 //! Commands on containers.
 
 pub(crate) mod attach;
+pub(crate) mod commit;
+pub(crate) mod cp;
+mod cp_paths;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod exec;
+pub(crate) mod export;
+pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;
+pub(crate) mod pause;
+pub(crate) mod port;
+pub(crate) mod prune;
 pub(crate) mod ps;
 mod ps_ports;
+pub(crate) mod rename;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod start;
+pub(crate) mod stats;
+mod stats_row;
 pub(crate) mod stop;
+pub(crate) mod top;
+pub(crate) mod unpause;
+pub(crate) mod update;
 pub(crate) mod wait;
 
 use serde_json::Value;
-use tokio::task::JoinHandle;
 
 use crate::client::{Client, ClientError};
 use crate::context::Context;
@@ -64,14 +78,4 @@ pub(crate) async fn begin_wait<'a>(
 /// An exit code in an answer.
 pub(crate) fn exit_code(value: &Value) -> i32 {
     value.as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or(1)
-}
-
-/// A task that ends with this.
-#[derive(Debug)]
-pub(crate) struct Background<T>(pub(crate) JoinHandle<T>);
-
-impl<T> Drop for Background<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

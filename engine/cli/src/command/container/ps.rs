@@ -61,6 +61,12 @@ const LISTING: Listing = Listing {
     table: "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
 };
 
+/// The table of `system df -v`.
+pub(crate) const USAGE: Listing = Listing {
+    table: "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+    ..LISTING
+};
+
 /// The same with the sizes.
 const SIZED: &str =
     "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
@@ -80,7 +86,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(container: &Value, truncate: bool) -> Row {
+/// A row of `ps`, and of `system df -v`.
+pub(crate) fn row(container: &Value, truncate: bool) -> Row {
     let text = |name: &str| container[name].as_str().unwrap_or_default();
     let id = if truncate { short_id(text("Id")) } else { text("Id") };
     let created = container["Created"].as_i64().and_then(|at| Timestamp::from_second(at).ok());
@@ -182,9 +189,9 @@ mod tests {
         let format = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}\t{{.Label \"a\"}}";
         let table = Format::choose(LISTING, Some(format), None, None).unwrap().render(&rows).unwrap();
         insta::assert_snapshot!(table, @r#"
-        CONTAINER ID   IMAGE       COMMAND                  STATUS         PORTS                           NAMES     SIZE                     a
-        abababababab   busybox:1   "sh -c 'echo \"a lon…"   Up 2 minutes   443/tcp, 0.0.0.0:8080->80/tcp   web       1.23kB (virtual 4.5MB)   1
-        cdcdcdcdcdcd   busybox:1   "sh -c 'echo \"a lon…"   Up 2 minutes                                   worker    1.23kB (virtual 4.5MB)   1
+        CONTAINER ID   IMAGE       COMMAND                   STATUS         PORTS                           NAMES     SIZE                     a
+        abababababab   busybox:1   "sh -c 'echo \"a long…"   Up 2 minutes   443/tcp, 0.0.0.0:8080->80/tcp   web       1.23kB (virtual 4.5MB)   1
+        cdcdcdcdcdcd   busybox:1   "sh -c 'echo \"a long…"   Up 2 minutes                                   worker    1.23kB (virtual 4.5MB)   1
         "#);
     }
 }

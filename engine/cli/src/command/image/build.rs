@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::build_context::{self, Source};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::options::{labels, ulimit};
+use crate::options::{labels, swap, ulimit};
 use crate::progress::{self, Target};
 use crate::units::parse_size;
 use crate::{credentials, output};
@@ -98,9 +98,6 @@ pub(crate) struct Args {
     context: String,
 }
 
-fn swap(text: &str) -> Result<i64, String> {
-    if text == "-1" { Ok(-1) } else { parse_size(text) }
-}
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     for tag in &args.tag {

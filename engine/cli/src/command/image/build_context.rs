@@ -1,14 +1,14 @@
 //! What a build is sent: a directory without what its `.dockerignore` names, as a tar archive; an archive as it is.
 
-use std::fs::{self, File, Metadata};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use engine::build::Ignore;
-use tar::{Builder, EntryType, Header};
+use tar::Builder;
 
+use crate::archive::{self, Owner};
 use crate::client::{Body, copy_in, produced};
 use crate::streams;
 
@@ -63,7 +63,7 @@ fn alone(mut text: impl Read + Send + 'static) -> Body {
         let mut whole = Vec::new();
         text.read_to_end(&mut whole)?;
         let mut archive = Builder::new(pieces);
-        append_bytes(&mut archive, "Dockerfile", &whole)?;
+        archive::append_bytes(&mut archive, "Dockerfile", &whole)?;
         archive.finish()
     })
 }
@@ -110,7 +110,7 @@ fn directory(context: &Path, file: Option<&str>) -> anyhow::Result<Source> {
     let body = produced(move |pieces| {
         let mut archive = Builder::new(pieces);
         if let Some(text) = &outside {
-            append_bytes(&mut archive, OUTSIDE, text)?;
+            archive::append_bytes(&mut archive, OUTSIDE, text)?;
         }
         let mut walk = Walk { context: &context, ignore: &ignore, kept: &kept, archive: &mut archive };
         walk.directory(Path::new(""))?;
@@ -146,8 +146,9 @@ impl<W: io::Write> Walk<'_, W> {
             let needed = self.kept.iter().any(|kept| *kept == name);
             let ignored = !needed && self.ignore.is_ignored(&name);
             if !ignored {
-                self.append(&path, &metadata).map_err(|error| {
-                    io::Error::new(error.kind(), format!("{}: {error}", self.context.join(&path).display()))
+                let whole = self.context.join(&path);
+                archive::append(self.archive, &whole, &path, &metadata, Owner::Root).map_err(|error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", whole.display()))
                 })?;
             }
             if metadata.is_dir() {
@@ -159,52 +160,6 @@ impl<W: io::Write> Walk<'_, W> {
         }
         Ok(())
     }
-
-    fn append(&mut self, path: &Path, metadata: &Metadata) -> io::Result<()> {
-        let kind = metadata.file_type();
-        if kind.is_socket() {
-            return Ok(());
-        }
-        let mut header = Header::new_gnu();
-        header.set_mode(metadata.mode() & 0o7777);
-        header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_size(0);
-        let whole = self.context.join(path);
-        if kind.is_file() {
-            header.set_entry_type(EntryType::Regular);
-            header.set_size(metadata.len());
-            let file = File::open(&whole)?;
-            // One that grows meanwhile must not spoil what comes after it.
-            return self.archive.append_data(&mut header, path, file.take(metadata.len()));
-        }
-        if kind.is_symlink() {
-            header.set_entry_type(EntryType::Symlink);
-            return self.archive.append_link(&mut header, path, fs::read_link(&whole)?);
-        }
-        if kind.is_dir() {
-            header.set_entry_type(EntryType::Directory);
-            return self.archive.append_data(&mut header, path, io::empty());
-        }
-        let entry = match () {
-            () if kind.is_fifo() => EntryType::Fifo,
-            () if kind.is_char_device() => EntryType::Char,
-            () => EntryType::Block,
-        };
-        header.set_entry_type(entry);
-        let device = metadata.rdev();
-        header.set_device_major(rustix::fs::major(device))?;
-        header.set_device_minor(rustix::fs::minor(device))?;
-        self.archive.append_data(&mut header, path, io::empty())
-    }
-}
-
-fn append_bytes(archive: &mut Builder<impl io::Write>, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let mut header = Header::new_gnu();
-    header.set_mode(0o600);
-    header.set_size(bytes.len() as u64);
-    archive.append_data(&mut header, name, bytes)
 }
 
 #[cfg(test)]
@@ -257,7 +212,7 @@ mod tests {
     #[test]
     fn archives_are_told_from_dockerfiles() {
         let mut archive = Builder::new(Vec::new());
-        append_bytes(&mut archive, "Dockerfile", b"FROM scratch").unwrap();
+        archive::append_bytes(&mut archive, "Dockerfile", b"FROM scratch").unwrap();
         assert!(is_archive(&archive.into_inner().unwrap()));
         assert!(is_archive(&[0x1f, 0x8b, 8, 0]) && !is_archive(b"FROM scratch\n"));
     }

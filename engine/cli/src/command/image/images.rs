@@ -53,6 +53,12 @@ const LISTING: Listing = Listing {
     table: "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
 };
 
+/// The table of `system df -v`.
+pub(crate) const USAGE: Listing = Listing {
+    table: "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+    ..LISTING
+};
+
 /// The same with digests.
 const DIGESTS: &str =
     "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
@@ -78,6 +84,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     }
     output::text(&format.render(&rows)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The rows of an image in `system df -v`.
+pub(crate) fn rows_for_usage(image: &Value) -> Vec<Row> {
+    names(image, false).iter().map(|name| row(image, name, true)).collect()
 }
 
 /// Repository, tag and digest.
@@ -131,6 +142,10 @@ fn row(image: &Value, [repository, tag, digest]: &Name, truncate: bool) -> Row {
         Some(count) if count >= 0.0 => short_bytes(count),
         _ => "N/A".to_owned(),
     };
+    let unique = match (image["Size"].as_f64(), image["SharedSize"].as_f64()) {
+        (Some(size), Some(shared)) if size >= 0.0 && shared >= 0.0 => short_bytes(size - shared),
+        _ => "N/A".to_owned(),
+    };
     let row = Row::new([
         ("Containers", count("Containers").into()),
         ("CreatedAt", go_time(created).into()),
@@ -141,7 +156,7 @@ fn row(image: &Value, [repository, tag, digest]: &Name, truncate: bool) -> Row {
         ("SharedSize", bytes("SharedSize").into()),
         ("Size", bytes("Size").into()),
         ("Tag", tag.as_str().into()),
-        ("UniqueSize", "N/A".into()),
+        ("UniqueSize", unique.into()),
         ("VirtualSize", bytes("Size").into()),
     ]);
     row.labelled(&image["Labels"])
