@@ -25,6 +25,7 @@ pub(crate) struct Daemon {
     pub(crate) world: World,
     child: Child,
     socket: PathBuf,
+    options: Vec<String>,
 }
 
 /// An answer in plain HTTP.
@@ -33,6 +34,19 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: String,
+}
+
+impl Answer {
+    /// The objects of a body that is a line of JSON each.
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+        let lines = self.body.lines().filter(|line| line.starts_with('{'));
+        lines.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// The one object of a body.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
 }
 
 impl Daemon {
@@ -44,10 +58,16 @@ impl Daemon {
     }
 
     pub(crate) fn start_in(world: World) -> Self {
+        Self::start_with(world, &[])
+    }
+
+    /// Starts one with further options.
+    pub(crate) fn start_with(world: World, options: &[&str]) -> Self {
         let socket = world.path().join("docker.sock");
-        let child = spawn(&world, &socket);
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = spawn(&world, &socket, &options);
         world.set_daemon(format!("unix://{}", socket.display()));
-        Self { world, child, socket }
+        Self { world, child, socket, options }
     }
 
     /// A client.
@@ -68,6 +88,26 @@ impl Daemon {
         stream
     }
 
+    /// A connection that has sent a request with any bytes.
+    pub(crate) fn send_bytes(&self, method: &str, path: &str, body: &[u8]) -> UnixStream {
+        let headers = "Content-Type: application/x-tar\r\nConnection: close";
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(ANSWER))).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: docker\r\nContent-Length: {length}\r\n{headers}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // One that is refused at once is not read to its end.
+        let _ = stream.write_all(body);
+        stream
+    }
+
+    /// Sends bytes and reads the answer.
+    pub(crate) fn upload(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        read_answer(self.send_bytes(method, path, body))
+    }
+
     /// Asks in plain HTTP.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         let headers = "Content-Type: application/json\r\nConnection: close\r\n";
@@ -79,7 +119,7 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         meanwhile();
-        self.child = spawn(&self.world, &self.socket);
+        self.child = spawn(&self.world, &self.socket, &self.options);
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -120,19 +160,26 @@ impl Drop for Daemon {
 }
 
 /// Returns once it listens.
-fn spawn(world: &World, socket: &std::path::Path) -> Child {
-    let mut command: Command = world.program("engine");
+fn spawn(world: &World, socket: &std::path::Path, options: &Vec<String>) -> Child {
     let address = format!("unix://{}", socket.display());
-    let mut child = command.args(["daemon", "-H", &address]).stderr(Stdio::piped()).spawn().unwrap();
+    listening(world.program("engine").args(["daemon", "-H", &address]).args(options)).0
+}
+
+/// Starts a daemon; returns once it listens, with where it does.
+pub(crate) fn listening(command: &mut Command) -> (Child, String) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("listening at") {
+    let address = loop {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0, "the daemon ended before it listened");
-    }
+        if let Some((_, address)) = line.trim_end().split_once("listening at ") {
+            break address.to_owned();
+        }
+    };
     // It may go on to say something.
     std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
-    child
+    (child, address)
 }
 
 pub(crate) fn read_answer(stream: UnixStream) -> Answer {

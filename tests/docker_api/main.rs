@@ -1,9 +1,11 @@
 //! `engine daemon` as clients of Docker see it: through bollard, and by plain HTTP where bollard hides what matters.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod builds;
 mod containers;
 mod daemon;
 mod images;
+mod listen;
 mod live;
 mod lives;
 mod objects;

@@ -34,7 +34,11 @@ fn what_makes_no_sense_is_refused() {
     let host = Host::new();
     for (options, code, says) in [
         (&["--health-interval", "1us"][..], 125, "Interval in Healthcheck cannot be less than 1ms"),
-        (&["--no-healthcheck", "--health-cmd", "x"], 125, "--no-healthcheck conflicts with --health-* options"),
+        (
+            &["--no-healthcheck", "--health-cmd", "x"],
+            125,
+            "--no-healthcheck conflicts with --health-* options",
+        ),
     ] {
         let refused = host.fails(&[&["run"], options, &SLEEP].concat());
         refused.assert_code(code).assert_says(&[says]);

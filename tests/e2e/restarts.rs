@@ -79,8 +79,8 @@ fn after_a_boot_those_come_back_whose_policy_says_so() {
     for id in &killed {
         host.kill_supervisor(id);
     }
-    assert_eq!(host.boot(), ["always", "stopped-always", "unless-stopped"]);
-    for name in ["always", "stopped-always", "unless-stopped"] {
+    assert_eq!(host.boot(), ["always", "on-failure", "stopped-always", "unless-stopped"]);
+    for name in ["always", "on-failure", "stopped-always", "unless-stopped"] {
         assert_eq!(host.status(name), "Up", "{name}");
     }
     assert_eq!(host.boot(), [""; 0], "those that run are left alone");

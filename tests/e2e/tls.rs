@@ -1,47 +1,18 @@
 //! A registry that speaks TLS, as all do but those on this machine.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use tests::{World, expect_success};
+use tests::{Authority, World, expect_success};
 
 use crate::checkout::Checkout;
 use crate::registry::Registry;
 
-/// A certificate authority and a certificate for 127.0.0.1 that it signed.
-struct Certificates {
-    authority: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Certificates {
-    fn make(dir: &Path) -> Self {
-        let file = |name: &str| dir.join(name);
-        let new = |name: &str, subject: &str| {
-            let mut command = Command::new("openssl");
-            command
-                .args(["req", "-x509", "-days", "1", "-nodes", "-newkey", "ec", "-pkeyopt"])
-                .args(["ec_paramgen_curve:P-256", "-subj", subject, "-keyout"])
-                .arg(file(&format!("{name}.key")))
-                .arg("-out")
-                .arg(file(&format!("{name}.pem")));
-            command
-        };
-        expect_success(&mut new("authority", "/CN=a test's authority"));
-        let mut signed = new("server", "/CN=a test's registry");
-        signed.arg("-CA").arg(file("authority.pem")).arg("-CAkey").arg(file("authority.key"));
-        signed.args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"]);
-        expect_success(&mut signed);
-        Self { authority: file("authority.pem"), certificate: file("server.pem"), key: file("server.key") }
-    }
-}
-
 #[test]
 fn is_trusted_where_the_system_trusts_its_authority() {
     let source = World::new();
-    let certificates = Certificates::make(&source.dir("certificates"));
-    let registry = Registry::with_certificate(&certificates.certificate, &certificates.key);
+    let authority = Authority::make(&source.dir("certificates"));
+    let own = authority.sign("registry");
+    let registry = Registry::with_certificate(&own.certificate, &own.key);
     source.import("busybox:latest");
     let archive = source.path().join("busybox.tar");
     expect_success(source.command("engine").args(["save", "busybox:latest", "--output"]).arg(&archive));
@@ -58,10 +29,10 @@ fn is_trusted_where_the_system_trusts_its_authority() {
         let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         (output.status.code(), text.into_owned())
     };
-    let (code, text) = run(&certificates.certificate);
+    let (code, text) = run(&own.certificate);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&registry.address.to_string()) && text.contains("certificate"), "{text}");
-    let (code, text) = run(&certificates.authority);
+    let (code, text) = run(&authority.certificate());
     assert!(code == Some(0) && text.contains("came over TLS"), "{text}");
     checkout.world.assert_nothing_is_left();
 }

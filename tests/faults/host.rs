@@ -68,11 +68,7 @@ fn a_kernel_without_overlayfs() {
         "mount --bind {} /proc/filesystems; mkdir -p /lib/modules; mount -t tmpfs none /lib/modules",
         listed.display()
     );
-    assert_says(
-        &without(&hide, &daemon(&machine)),
-        125,
-        &["overlayfs", "CONFIG_OVERLAY_FS"],
-    );
+    assert_says(&without(&hide, &daemon(&machine)), 125, &["overlayfs", "CONFIG_OVERLAY_FS"]);
 }
 
 #[test]

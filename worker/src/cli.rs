@@ -80,7 +80,7 @@ struct RunArgs {
 }
 
 pub(crate) fn main() -> ExitCode {
-    engine::log::to_stderr("worker");
+    engine::log::to_stderr("worker", false);
     let code = match Cli::parse().command {
         Command::Check { file } => match read(&file) {
             Ok(_) => SUCCESS,

@@ -2,6 +2,8 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use engine::build::{BuildError, Problem};
+use engine::image::archive::UnpackError;
 use engine::image::{LoadError, StoreError};
 use engine::runtime::{ClientError, LaunchError, SetupError};
 use engine_types::ErrorKind;
@@ -43,6 +45,15 @@ pub(crate) enum ApiError {
     /// An archive could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// An archive could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// A build's context lacks its Dockerfile.
+    #[error("Cannot locate specified Dockerfile: {0}")]
+    NoDockerfile(String),
+    /// A build failed.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// The request's body or a stream of this process broke.
     #[error("{0}")]
     Broken(#[from] std::io::Error),
@@ -66,14 +77,20 @@ impl ApiError {
             Self::NoSwarm => ErrorKind::Unavailable,
             Self::Engine(e) => e.kind(),
             Self::Load(e) => e.kind(),
-            Self::Broken(_) | Self::Internal(_) => ErrorKind::Internal,
+            Self::Unpack(e) => e.kind(),
+            Self::Build(e) => e.kind(),
+            Self::NoDockerfile(_) | Self::Broken(_) | Self::Internal(_) => ErrorKind::Internal,
         }
     }
 
     /// Docker's words for it.
     pub(crate) fn message(&self) -> String {
         use engine::Error as E;
-        let Self::Engine(error) = self else { return with_causes(self) };
+        let error = match self {
+            Self::Engine(error) => error,
+            Self::Build(error) => return build_message(error),
+            other => return with_causes(other),
+        };
         match error {
             E::NoSuchContainer(key) => format!("No such container: {key}"),
             E::NoSuchNetwork(key) => format!("network {key} not found"),
@@ -123,6 +140,15 @@ impl ApiError {
         }
     }
 
+    /// The exit code of the command by which a build failed.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        let Self::Build(BuildError::At(diagnostic)) = self else { return None };
+        match *diagnostic.problem {
+            Problem::ExitCode { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self.kind() {
             _ if matches!(self, Self::NotModified) => StatusCode::NOT_MODIFIED,
@@ -159,6 +185,35 @@ impl IntoResponse for ApiError {
             tracing::debug!(error = %with_causes(&self), %status, "request failed");
         }
         super::render::json(status, &json!({ "message": self.message() }))
+    }
+}
+
+/// The classic builder's words for it.
+fn build_message(error: &BuildError) -> String {
+    let diagnostic = match error {
+        BuildError::At(diagnostic) => diagnostic,
+        BuildError::UnknownTarget { target, .. } => {
+            return format!("failed to reach build target {target} in Dockerfile");
+        }
+        other => return with_causes(other),
+    };
+    let line = diagnostic.location.line;
+    match &*diagnostic.problem {
+        Problem::ExitCode { command, code, full: None } => {
+            format!("The command '{command}' returned a non-zero code: {code}")
+        }
+        Problem::NotFound { instruction, source_path, .. } => format!(
+            "{instruction} failed: file not found in build context or excluded by .dockerignore: stat {source_path}: \
+             file does not exist"
+        ),
+        Problem::Image { source, .. } => with_causes(source),
+        Problem::UnknownInstruction { word, .. } => {
+            format!("dockerfile parse error on line {line}: unknown instruction: {word}")
+        }
+        problem if problem.kind() == ErrorKind::InvalidArgument => {
+            format!("dockerfile parse error on line {line}: {}", with_causes(problem))
+        }
+        problem => with_causes(problem),
     }
 }
 

@@ -15,7 +15,7 @@ mod route;
 mod server;
 mod stream;
 
-pub use server::{Address, AddressError, ServeError, Server};
+pub use server::{Address, AddressError, Listen, ServeError, Server, Tls, TlsError};
 
 /// The newest version of the API that is spoken.
 const API_MAX: (u32, u32) = (1, 51);

@@ -1,12 +1,13 @@
 use std::collections::HashMap;
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine_image::{Image, ImageStore};
 use engine_types::Reference;
 use futures::future::try_join_all;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use crate::cache::BuildCache;
@@ -57,12 +58,15 @@ pub async fn build(
     progress: &(dyn Fn(BuildEvent) + Sync),
 ) -> Result<Built, BuildError> {
     let dockerfile = request.dockerfile.clone().unwrap_or_else(|| request.context.join(DOCKERFILE));
-    let text = read_dockerfile(&dockerfile)?;
+    let text = read_dockerfile(request, &dockerfile)?;
     let file = dockerfile::parse(&shown_name(&dockerfile, &request.context), &text)?;
     let plan = Plan::new(file, request.target.as_deref(), &request.args)?;
-    let context = open_context(&request.context, &dockerfile)?;
+    let context = open_context(request, &dockerfile)?;
     let cache = BuildCache::open(&request.cache_dir)?;
-    let files = Arc::new(cache.files(&context.path));
+    let files = Arc::new(match request.foreign {
+        true => FileHashes::for_once(),
+        false => cache.files(&context.path),
+    });
     // No layer that this build relies on may be collected before the image names it.
     let _hold = store.hold().map_err(BuildError::Store)?;
     let origin = Origin {
@@ -139,22 +143,47 @@ impl<S: Sandbox> Shared<'_, S> {
     }
 }
 
-fn read_dockerfile(path: &Path) -> Result<String, BuildError> {
+fn read_dockerfile(request: &BuildRequest, path: &Path) -> Result<String, BuildError> {
     let failed = |source| BuildError::ReadDockerfile { path: path.to_owned(), source };
-    let bytes = fs::read(path).map_err(failed)?;
+    let bytes = match request.foreign {
+        true => read_in_root(&request.context, path),
+        false => fs::read(path),
+    };
+    let bytes = bytes.map_err(failed)?;
     // Some old files have comments in other encodings.
     Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+}
+
+/// Reads a file of somebody else's context, whose links are its own (openat2(2), RESOLVE_IN_ROOT).
+pub(crate) fn read_in_root(context: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    let inside = path.strip_prefix(context).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+    let root = rustix::fs::open(context, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    // A fifo must not keep anybody waiting.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let mut file = fs::File::from(rustix::fs::openat2(&root, inside, flags, Mode::empty(), resolve)?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn shown_name(dockerfile: &Path, context: &Path) -> String {
     dockerfile.strip_prefix(context).unwrap_or(dockerfile).display().to_string()
 }
 
-fn open_context(path: &Path, dockerfile: &Path) -> Result<Context, BuildError> {
+fn open_context(request: &BuildRequest, dockerfile: &Path) -> Result<Context, BuildError> {
+    let path = &request.context;
     let failed = |source| BuildError::Context { path: path.to_owned(), source };
     let real: PathBuf = fs::canonicalize(path).map_err(failed)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(CWD, &real, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-    let ignore = Arc::new(Ignore::load(&real, dockerfile)?);
+    let read = |file: &Path| match request.foreign {
+        true => read_in_root(path, file),
+        false => fs::read(file),
+    };
+    let ignore = Arc::new(Ignore::load(path, dockerfile, read)?);
     Ok(Context { path: real, fd: Arc::new(fd), ignore })
 }

@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use engine_image::{ChainId, DiffId, ImageStore};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
@@ -35,6 +36,61 @@ pub(crate) struct StepRecord {
     pub(crate) chain_id: ChainId,
     /// When the step ran, RFC 3339.
     pub(crate) created: String,
+    /// The step as an image's history shows it.
+    #[serde(default)]
+    pub(crate) description: String,
+}
+
+/// What the cache knows of a step, for whoever lists and prunes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedStep {
+    /// Names it, in hexadecimal digits.
+    pub id: String,
+    /// The layer that it made, with all below.
+    pub chain_id: ChainId,
+    /// When the step ran, RFC 3339.
+    pub created: String,
+    /// When a build last made or used it.
+    pub last_used: SystemTime,
+    /// The step as an image's history shows it.
+    pub description: String,
+}
+
+/// What the cache at `dir` knows. Records that cannot be read are left out.
+///
+/// # Errors
+/// When the directory cannot be listed; one that is not there is an empty cache.
+pub fn cached_steps(dir: &Path) -> io::Result<Vec<CachedStep>> {
+    let entries = match fs::read_dir(dir.join("steps")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut steps = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let Some(id) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json")) else {
+            continue;
+        };
+        let (Ok(bytes), Ok(meta)) = (fs::read(&path), fs::metadata(&path)) else { continue };
+        let (Ok(record), Ok(last_used)) = (serde_json::from_slice::<StepRecord>(&bytes), meta.modified())
+        else {
+            continue;
+        };
+        let StepRecord { chain_id, created, description, .. } = record;
+        steps.push(CachedStep { id: id.to_owned(), chain_id, created, last_used, description });
+    }
+    Ok(steps)
+}
+
+/// Forgets a step of the cache at `dir`; one that is gone is as good.
+///
+/// # Errors
+/// Those of removing its record.
+pub fn forget_step(dir: &Path, step: &CachedStep) -> io::Result<()> {
+    match fs::remove_file(dir.join("steps").join(format!("{}.json", step.id))) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// The cache's directory.
@@ -44,6 +100,11 @@ pub(crate) struct BuildCache {
 }
 
 impl Key {
+    /// The key in hexadecimal digits.
+    pub(crate) fn hex(&self) -> String {
+        engine_types::Digest::from_sha256(self.0).hex()
+    }
+
     pub(crate) fn of(kind: &str) -> KeyHasher {
         // Changing what steps do changes this number, so that no old record is taken for a new one.
         KeyHasher(Sha256::new()).part(b"engine-build 2").part(kind)
@@ -90,7 +151,7 @@ impl BuildCache {
     /// The hashes of the files of a context.
     pub(crate) fn files(&self, context: &Path) -> FileHashes {
         let name = Key::of("context").part(context.as_os_str().as_encoded_bytes()).finish();
-        FileHashes::new(self.dir.join("files").join(hex(&name)))
+        FileHashes::new(self.dir.join("files").join(name.hex()))
     }
 
     /// What the step made on top of `parent`, if its layer is still there.
@@ -120,12 +181,8 @@ impl BuildCache {
     }
 
     fn path(&self, key: Key) -> PathBuf {
-        self.dir.join("steps").join(format!("{}.json", hex(&key)))
+        self.dir.join("steps").join(format!("{}.json", key.hex()))
     }
-}
-
-fn hex(key: &Key) -> String {
-    engine_types::Digest::from_sha256(key.0).hex()
 }
 
 /// Writes a file aside and renames it. It is not synced: after a power cut it may be empty, which readers bear.

@@ -27,7 +27,8 @@ type Key = [u64; KEY_NUMBERS];
 /// The remembered hashes of one build context and of the layers its builds copy from.
 #[derive(Debug)]
 pub(crate) struct FileHashes {
-    path: PathBuf,
+    /// Where they are kept from build to build, if they are.
+    path: Option<PathBuf>,
     table: Mutex<Table>,
 }
 
@@ -42,7 +43,12 @@ struct Table {
 impl FileHashes {
     /// Uses the file at `path`, which is read when first needed. A damaged one is as good as none.
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, table: Mutex::default() }
+        Self { path: Some(path), table: Mutex::default() }
+    }
+
+    /// Keeps them for one build, whose files nobody will see again.
+    pub(crate) fn for_once() -> Self {
+        Self { path: None, table: Mutex::default() }
     }
 
     /// The hash of a file's content, if it is known.
@@ -51,7 +57,7 @@ impl FileHashes {
         let mut table = self.lock();
         if !table.loaded {
             table.loaded = true;
-            table.known = read(&self.path).unwrap_or_default();
+            table.known = self.path.as_deref().and_then(read).unwrap_or_default();
         }
         let hash = table.used.get(&key).or_else(|| table.known.get(&key)).copied()?;
         table.used.insert(key, hash);
@@ -83,9 +89,7 @@ impl FileHashes {
     /// Writes what was learnt, aside and renamed. Losing it only costs time, so failures are not reported.
     pub(crate) fn save(&self) {
         let mut table = self.lock();
-        if !table.changed {
-            return;
-        }
+        let Some(path) = self.path.as_deref().filter(|_| table.changed) else { return };
         if table.known.len() + table.used.len() <= RECORDS_MAX {
             let known = std::mem::take(&mut table.known);
             for (key, hash) in known {
@@ -97,8 +101,8 @@ impl FileHashes {
             bytes.extend(key.iter().flat_map(|number| number.to_le_bytes()));
             bytes.extend(hash);
         }
-        if let Err(error) = crate::cache::replace_file(&self.path, &bytes) {
-            tracing::debug!(path = %self.path.display(), %error, "file hashes are not remembered");
+        if let Err(error) = crate::cache::replace_file(path, &bytes) {
+            tracing::debug!(path = %path.display(), %error, "file hashes are not remembered");
         }
     }
 

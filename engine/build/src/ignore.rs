@@ -1,6 +1,5 @@
 //! `.dockerignore` (Docker's documentation, "Build context"; moby's `patternmatcher`).
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,11 +22,15 @@ struct Rule {
 
 impl Ignore {
     /// Reads `<Dockerfile>.dockerignore` beside the Dockerfile or, if there is none, the context's `.dockerignore`.
-    pub fn load(context: &Path, dockerfile: &Path) -> Result<Self, BuildError> {
+    pub fn load(
+        context: &Path,
+        dockerfile: &Path,
+        read: impl Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, BuildError> {
         let mut own = dockerfile.as_os_str().to_owned();
         own.push(".dockerignore");
         for path in [PathBuf::from(own), context.join(".dockerignore")] {
-            match fs::read(&path) {
+            match read(&path) {
                 Ok(bytes) => return Self::parse(&String::from_utf8_lossy(&bytes), &path),
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Err(source) => return Err(BuildError::Context { path, source }),

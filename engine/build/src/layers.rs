@@ -26,6 +26,7 @@ struct Pending {
     hashing: JoinHandle<(StagedLayer, Result<Hashed, StoreError>)>,
     key: Key,
     created: String,
+    description: String,
 }
 
 /// The layers of a stage.
@@ -69,13 +70,13 @@ impl Layers {
     }
 
     /// Adds a new layer and hashes it in the background.
-    pub(crate) fn add(&mut self, staged: StagedLayer, key: Key, created: String) {
+    pub(crate) fn add(&mut self, staged: StagedLayer, key: Key, created: String, description: String) {
         let upper = staged.upper();
         let hashing = tokio::task::spawn_blocking(move || {
             let hashed = staged.hash();
             (staged, hashed)
         });
-        self.pending.push_back(Pending { upper, hashing, key, created });
+        self.pending.push_back(Pending { upper, hashing, key, created, description });
     }
 
     /// Where the layers lie, topmost first. The paths of new layers are good until [`Layers::settle`].
@@ -89,14 +90,14 @@ impl Layers {
     pub(crate) async fn settle(&mut self) -> Result<(), Problem> {
         while let Some(front) = self.pending.front_mut() {
             let finished = (&mut front.hashing).await;
-            let Some(Pending { key, created, .. }) = self.pending.pop_front() else { break };
+            let Some(Pending { key, created, description, .. }) = self.pending.pop_front() else { break };
             // The thread was cancelled with the runtime, or panicked.
             let (staged, hashed) = finished.map_err(|_| Problem::Cancelled)?;
             let hashed = hashed.map_err(Problem::Store)?;
             let layer = self.store.adopt_mounted(&staged, self.top(), hashed).map_err(Problem::Store)?;
             self.leftovers.push(staged);
             let (diff_id, chain_id) = (layer.diff_id, layer.chain_id);
-            self.cache.put(key, &StepRecord { diff_id, chain_id, created });
+            self.cache.put(key, &StepRecord { diff_id, chain_id, created, description });
             self.settled.push(Settled { diff_id, chain_id, path: layer.path });
         }
         Ok(())

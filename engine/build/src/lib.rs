@@ -35,6 +35,7 @@ mod stage;
 mod write;
 
 pub use build::build;
+pub use cache::{CachedStep, cached_steps, forget_step};
 pub use diagnostic::{Diagnostic, Location};
 pub use dockerfile::parse_duration;
 pub use error::{BuildError, Problem};

@@ -76,6 +76,14 @@ impl Plan {
         Ok(Self { file, bases, needed, target, global_args })
     }
 
+    /// The number of a needed stage's `FROM` among the instructions of all needed stages, from one, and how many those
+    /// are.
+    pub(crate) fn instructions(&self, number: usize) -> (usize, usize) {
+        let length = |&stage: &usize| 1 + self.file.stages[stage].instructions.len();
+        let before = self.needed.iter().filter(|&&stage| stage < number);
+        (1 + before.map(length).sum::<usize>(), self.needed.iter().map(length).sum())
+    }
+
     /// How progress calls a stage.
     pub(crate) fn stage_name(&self, number: usize) -> String {
         self.file.stages[number].name.clone().unwrap_or_else(|| format!("stage-{number}"))

@@ -25,6 +25,8 @@ pub struct BuildRequest {
     pub pull: bool,
     /// Where results of steps are remembered; shared by all builds over one image store. Created if absent.
     pub cache_dir: PathBuf,
+    /// The context came from somebody else: links in it never lead to the host's own Dockerfile or `.dockerignore`.
+    pub foreign: bool,
 }
 
 /// A finished build.
@@ -43,6 +45,8 @@ pub struct Built {
 pub struct Step {
     /// The stage's name, or `stage-N`.
     pub stage: String,
+    /// The stage's number in the Dockerfile, from zero.
+    pub stage_number: usize,
     /// Counted from one, within the stage.
     pub index: usize,
     /// Steps of the stage, those of triggers not counted.
@@ -54,6 +58,27 @@ pub struct Step {
 /// Progress of a build. Events of stages that are built at the same time mix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildEvent {
+    /// An instruction of the Dockerfile begins, one that writes no files as well; those of triggers are part of `FROM`.
+    Instruction {
+        /// The stage's number in the Dockerfile, from zero.
+        stage: usize,
+        /// Counted from one, over all stages that the build needs, in the file's order.
+        number: usize,
+        /// Instructions of all stages that the build needs.
+        total: usize,
+        /// The instruction on one line.
+        text: String,
+    },
+    /// An instruction is done.
+    Reached {
+        /// The stage's number.
+        stage: usize,
+        /// Names what the stage is now, in hexadecimal digits: the image it starts from, later a digest of all that it
+        /// was made of. Empty for `scratch`.
+        state: String,
+        /// It was the stage's last.
+        last: bool,
+    },
     /// A step begins.
     Started(Step),
     /// The cache had the result of a step, which has begun.

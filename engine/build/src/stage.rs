@@ -85,38 +85,59 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
 
     async fn all(&mut self) -> Result<(), Diagnostic> {
         let stage = &self.shared.plan.file.stages[self.number];
+        let name = stage.name.as_ref().map(|name| format!(" AS {name}")).unwrap_or_default();
+        let (first, total) = self.shared.plan.instructions(self.number);
+        self.tell_instruction(first, total, format!("FROM {}{name}", stage.image));
         let step = self.next_step(&format!("FROM {}", stage.image));
         let started = self.start(&step);
         let base = self.from(&stage.image_place).await;
-        let from = self.end(&step, started, base)?;
+        let (from, mut state) = self.end(&step, started, base)?;
         for trigger in self.config.take_triggers() {
             let mut instruction = parse_trigger(&format!("ONBUILD of {from}"), &trigger)?;
             instruction.text = format!("ONBUILD {}", instruction.text);
             self.instruction(&instruction).await?;
+            state = self.state();
         }
-        for instruction in &stage.instructions {
+        self.tell_reached(state, stage.instructions.is_empty());
+        for (n, instruction) in (1..).zip(&stage.instructions) {
+            self.tell_instruction(first + n, total, instruction.text.clone());
             self.instruction(instruction).await?;
+            self.tell_reached(self.state(), n == stage.instructions.len());
         }
         Ok(())
     }
 
-    /// Takes over the base; gives its name.
-    async fn from(&mut self, place: &Place) -> Result<String, Diagnostic> {
+    fn tell_instruction(&self, number: usize, total: usize, text: String) {
+        (self.shared.progress)(BuildEvent::Instruction { stage: self.number, number, total, text });
+    }
+
+    fn tell_reached(&self, state: String, last: bool) {
+        (self.shared.progress)(BuildEvent::Reached { stage: self.number, state, last });
+    }
+
+    /// Names what the stage is made of so far: its files and its configuration.
+    fn state(&self) -> String {
+        let config = serde_json::to_vec(&self.config.image.config).unwrap_or_default();
+        Key::of("state").key(self.key).part(config).finish().hex()
+    }
+
+    /// Takes over the base; gives its name, and what names its content.
+    async fn from(&mut self, place: &Place) -> Result<(String, String), Diagnostic> {
         match &self.shared.plan.bases[self.number] {
-            Base::Scratch => Ok("scratch".to_owned()),
+            Base::Scratch => Ok(("scratch".to_owned(), String::new())),
             Base::Stage(base) => {
                 let finished = self.shared.finished(*base).await.map_err(|problem| place.problem(problem))?;
                 self.key = finished.key;
                 self.layers = finished.layers.share();
                 self.config = StageConfig::after(&finished.config);
-                Ok(self.shared.plan.stage_name(*base))
+                Ok((self.shared.plan.stage_name(*base), self.state()))
             }
             Base::Image(reference) => {
                 let image = self.shared.image(reference, self.number).await;
                 let image = image.map_err(|problem| place.problem(problem))?;
                 self.key = Key::of("image").part(image.id.to_string()).finish();
                 self.start_from(&image);
-                Ok(reference.to_string())
+                Ok((reference.to_string(), image.id.0.hex()))
             }
         }
     }
@@ -421,14 +442,15 @@ impl<'a, S: Sandbox> StageBuild<'a, S> {
         let created = jiff::Timestamp::now().to_string();
         self.key = key;
         self.config.image.created = Some(created.clone());
-        self.config.add_history(created_by, Some(created.clone()), false);
-        self.layers.add(staged, key, created);
+        self.config.add_history(created_by.clone(), Some(created.clone()), false);
+        self.layers.add(staged, key, created, created_by);
     }
 
     fn next_step(&mut self, text: &str) -> Step {
         self.index += 1;
         Step {
             stage: self.shared.plan.stage_name(self.number),
+            stage_number: self.number,
             index: self.index,
             total: self.total.max(self.index),
             text: text.to_owned(),

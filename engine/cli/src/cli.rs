@@ -11,7 +11,13 @@ use crate::help;
 
 /// Containers and images, with Docker's words
 #[derive(Debug, Parser)]
-#[command(name = "engine", version, disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "engine",
+    version,
+    disable_version_flag = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Cli {
     /// Print version information and quit
     #[arg(short, long, action = clap::ArgAction::Version)]
@@ -190,7 +196,8 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, Ex
     let arguments: Vec<OsString> = arguments.collect();
     let mut root = whole();
     let words = || arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>();
-    let parsed = root.try_get_matches_from_mut(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed =
+        root.try_get_matches_from_mut(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| help::refuse(&root, &words(), &error))
 }
 

@@ -121,7 +121,10 @@ mod tests {
         config.object_mut("auths").unwrap().insert("r".to_owned(), Map::new().into());
         config.save().unwrap();
         let read: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        assert_eq!(read, serde_json::json!({"psFormat": "{{.ID}}", "plugins": {"x": {"y": "z"}}, "auths": {"r": {}}}));
+        assert_eq!(
+            read,
+            serde_json::json!({"psFormat": "{{.ID}}", "plugins": {"x": {"y": "z"}}, "auths": {"r": {}}})
+        );
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
     }
 

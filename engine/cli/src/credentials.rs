@@ -65,12 +65,16 @@ pub(crate) fn find(config: &Config, registry: &str) -> anyhow::Result<Credential
     if let Some(helper) = helper(config, key) {
         return from_helper(&helper, key);
     }
-    let Some(auths) = config.object("auths") else { return Ok(Credentials { server: key.to_owned(), ..Credentials::default() }) };
+    let Some(auths) = config.object("auths") else {
+        return Ok(Credentials { server: key.to_owned(), ..Credentials::default() });
+    };
     let entry = auths.get(key).or_else(|| {
         let alike = auths.iter().find(|(name, _)| host(name) == host(key));
         alike.map(|(_, entry)| entry)
     });
-    let Some(entry) = entry else { return Ok(Credentials { server: key.to_owned(), ..Credentials::default() }) };
+    let Some(entry) = entry else {
+        return Ok(Credentials { server: key.to_owned(), ..Credentials::default() });
+    };
     from_entry(key, entry)
 }
 
@@ -112,7 +116,10 @@ pub(crate) fn store(config: &mut Config, credentials: &Credentials) -> anyhow::R
         }
         None => json!({ "auth": STANDARD.encode(format!("{}:{}", credentials.user, credentials.password)) }),
     };
-    config.object_mut("auths").context("\"auths\" of the configuration file is no object")?.insert(key, entry);
+    config
+        .object_mut("auths")
+        .context("\"auths\" of the configuration file is no object")?
+        .insert(key, entry);
     config.save()?;
     Ok(helper.is_some())
 }
@@ -145,10 +152,13 @@ fn from_helper(helper: &str, key: &str) -> anyhow::Result<Credentials> {
     let answer = match run_helper(helper, "get", key) {
         Ok(answer) => answer,
         // The helper's way to say that it knows nothing.
-        Err(error) if error.to_string().contains("credentials not found") => return Ok(Credentials { server, ..Credentials::default() }),
+        Err(error) if error.to_string().contains("credentials not found") => {
+            return Ok(Credentials { server, ..Credentials::default() });
+        }
         Err(error) => return Err(error),
     };
-    let answer: Value = serde_json::from_str(&answer).with_context(|| format!("docker-credential-{helper}"))?;
+    let answer: Value =
+        serde_json::from_str(&answer).with_context(|| format!("docker-credential-{helper}"))?;
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     let (user, secret) = (text("Username"), text("Secret"));
     Ok(match user.as_str() {

@@ -16,11 +16,6 @@ impl Failure {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
-
-    /// One that has been told already, or tells nothing.
-    pub(crate) fn silent(code: u8) -> Self {
-        Self::new(code, "")
-    }
 }
 
 /// Prints an error and gives the exit code that stands for it.
@@ -48,7 +43,9 @@ pub(crate) fn start_code(error: &ClientError) -> u8 {
     let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
     if says(&["executable file not found", "no such file or directory", "system cannot find the file"]) {
         127
-    } else if says(&["permission denied", "is a directory", "exec format error"]) && !matches!(error, ClientError::Denied { .. }) {
+    } else if says(&["permission denied", "is a directory", "exec format error"])
+        && !matches!(error, ClientError::Denied { .. })
+    {
         126
     } else {
         125

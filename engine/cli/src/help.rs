@@ -78,7 +78,9 @@ fn takes_value(command: &Command, argument: &str) -> bool {
         let short = letters.next().filter(|_| letters.next().is_none());
         arg.get_long() == Some(name) || (short.is_some() && arg.get_short() == short)
     });
-    found.is_some_and(|arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) && !arg.is_require_equals_set())
+    found.is_some_and(|arg| {
+        matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) && !arg.is_require_equals_set()
+    })
 }
 
 /// `Usage:  engine run [OPTIONS] IMAGE [COMMAND] [ARG...]`
@@ -114,7 +116,9 @@ pub(crate) fn help(path: &str, command: &Command) -> String {
     }
     let aliases: Vec<String> = command
         .get_visible_aliases()
-        .map(|alias| path.rsplit_once(' ').map_or_else(|| alias.to_owned(), |(parent, _)| format!("{parent} {alias}")))
+        .map(|alias| {
+            path.rsplit_once(' ').map_or_else(|| alias.to_owned(), |(parent, _)| format!("{parent} {alias}"))
+        })
         .collect();
     if !aliases.is_empty() {
         text.push_str(&format!("\nAliases:\n  {}, {path}\n", aliases.join(", ")));
@@ -124,7 +128,11 @@ pub(crate) fn help(path: &str, command: &Command) -> String {
         let (groups, mut plain): (Vec<&Command>, Vec<&Command>) =
             all.drain(..).partition(|command| command.has_subcommands());
         plain.sort_by_key(|command| command.get_name());
-        list(&mut text, if groups.is_empty() { "Commands" } else { "Management Commands" }, if groups.is_empty() { &[] } else { &groups });
+        list(
+            &mut text,
+            if groups.is_empty() { "Commands" } else { "Management Commands" },
+            if groups.is_empty() { &[] } else { &groups },
+        );
         list(&mut text, "Commands", &plain);
     }
     let mut options: Vec<&Arg> =
@@ -179,7 +187,11 @@ fn description(arg: &Arg) -> String {
     if !defaults.is_empty() && !of_bool && !arg.is_hide_default_value_set() {
         let default = defaults.join(",");
         let number = default.parse::<i64>().is_ok();
-        text.push_str(&if number { format!(" (default {default})") } else { format!(" (default {default:?})") });
+        text.push_str(&if number {
+            format!(" (default {default})")
+        } else {
+            format!(" (default {default:?})")
+        });
     }
     text
 }
@@ -262,11 +274,22 @@ fn message(path: &str, command: &Command, error: &clap::Error) -> (String, i32) 
             let value = text(ContextKind::InvalidValue);
             let flag = flag(command, &argument);
             if value.is_empty() && !positional {
-                return (format!("flag needs an argument: {argument}").replace(" <", "\u{0}").split('\u{0}').next().unwrap_or_default().to_owned(), BAD_OPTION);
+                return (
+                    format!("flag needs an argument: {argument}")
+                        .replace(" <", "\u{0}")
+                        .split('\u{0}')
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned(),
+                    BAD_OPTION,
+                );
             }
             let reason = std::error::Error::source(error).map(ToString::to_string);
             let reason = reason.unwrap_or_else(|| "invalid value".to_owned());
-            (format!("invalid argument {value:?} for {flag:?} flag: {}", go_reason(&value, &reason)), BAD_OPTION)
+            (
+                format!("invalid argument {value:?} for {flag:?} flag: {}", go_reason(&value, &reason)),
+                BAD_OPTION,
+            )
         }
         _ => {
             let text = error.to_string();
@@ -293,7 +316,8 @@ fn go_reason(value: &str, reason: &str) -> String {
 /// `-m, --memory` of `--memory <bytes>`.
 fn flag(command: &Command, argument: &str) -> String {
     let name = argument.split([' ', '=', '[']).next().unwrap_or(argument);
-    let found = command.get_arguments().find(|arg| arg.get_long().is_some_and(|long| name == format!("--{long}")));
+    let found =
+        command.get_arguments().find(|arg| arg.get_long().is_some_and(|long| name == format!("--{long}")));
     match found.and_then(Arg::get_short) {
         Some(short) => format!("-{short}, {name}"),
         None => name.to_owned(),

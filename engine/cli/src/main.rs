@@ -22,11 +22,11 @@ use std::process::ExitCode;
 
 use cli::{Cli, Command};
 use context::Context;
-use engine::Engine;
-use engine_types::Paths;
+
+/// How this program calls itself in messages.
+const PROGRAM: &str = "engine";
 
 fn main() -> ExitCode {
-    engine::log::to_stderr("engine");
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,
@@ -43,10 +43,7 @@ fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Command::Daemon(args) = cli.command {
-        let (root, run) = args.paths();
-        let engine = Engine::open(Paths::host(root, run)).await?;
-        engine.stay_open();
-        return command::daemon::run(engine, *args).await;
+        return command::daemon::run(*args).await;
     }
     let mut context = Context::new(&cli.options)?;
     cli.command.run(&mut context).await

@@ -53,11 +53,9 @@ impl Display {
             Target::Stdout => {
                 (streams::stdout_is_terminal(), Box::new(io::stdout()), ProgressDrawTarget::stdout)
             }
-            Target::Stderr => (
-                rustix::termios::isatty(io::stderr()),
-                Box::new(io::stderr()),
-                ProgressDrawTarget::stderr,
-            ),
+            Target::Stderr => {
+                (rustix::termios::isatty(io::stderr()), Box::new(io::stderr()), ProgressDrawTarget::stderr)
+            }
         };
         match terminal {
             true => Self::Bars { all: MultiProgress::with_draw_target(draw()), bars: HashMap::new(), out },
@@ -76,7 +74,8 @@ impl Display {
                 None => Ok(()),
             },
             Self::Bars { all, bars, out } => {
-                let Some(id) = line["id"].as_str().filter(|id| !id.is_empty() && line["stream"].is_null()) else {
+                let Some(id) = line["id"].as_str().filter(|id| !id.is_empty() && line["stream"].is_null())
+                else {
                     let text = plain(line).unwrap_or_default();
                     // Bars go away for a moment, so that lines stay above them.
                     return all.suspend(|| {

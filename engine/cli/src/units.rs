@@ -39,8 +39,11 @@ fn significant(value: f64, digits: usize) -> String {
     if exponent >= i32::try_from(digits).unwrap_or(i32::MAX) {
         let text = format!("{value:.*e}", digits - 1);
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let mantissa =
-            if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+        let mantissa = if mantissa.contains('.') {
+            mantissa.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            mantissa
+        };
         return format!("{mantissa}e+{exponent:0>2}");
     }
     let decimals = usize::try_from(i32::try_from(digits).unwrap_or(0) - 1 - exponent).unwrap_or(0);
@@ -132,7 +135,8 @@ pub(crate) fn parse_time(text: &str) -> anyhow::Result<String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(unix_time(time));
     }
-    let local = text.parse::<jiff::civil::DateTime>().or_else(|_| text.parse::<jiff::civil::Date>().map(Into::into));
+    let local =
+        text.parse::<jiff::civil::DateTime>().or_else(|_| text.parse::<jiff::civil::Date>().map(Into::into));
     match local {
         Ok(local) => Ok(unix_time(local.to_zoned_datetime(TimeZone::system())?.timestamp())),
         Err(_) => anyhow::bail!("failed to parse value as time or duration: {text:?}"),
@@ -167,7 +171,8 @@ mod tests {
     #[test]
     fn durations_are_rough() {
         let shown = |seconds| human_duration(SignedDuration::from_secs(seconds));
-        let all = [0, 1, 59, 60, 119, 120, 3599, 3600, 7200, 86_400, 200_000, 1_300_000, 10_000_000, 100_000_000];
+        let all =
+            [0, 1, 59, 60, 119, 120, 3599, 3600, 7200, 86_400, 200_000, 1_300_000, 10_000_000, 100_000_000];
         insta::assert_snapshot!(all.map(shown).join(", "), @"Less than a second, 1 second, 59 seconds, About a minute, About a minute, 2 minutes, 59 minutes, About an hour, 2 hours, 24 hours, 2 days, 2 weeks, 3 months, 3 years");
     }
 

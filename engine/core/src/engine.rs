@@ -12,6 +12,7 @@ use crate::catalog::Catalog;
 use crate::error::{At, Error, check_host, check_root};
 use crate::events::Watchers;
 use crate::network::Switches;
+use crate::settings::Settings;
 
 /// The container engine over one root directory. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,11 +28,17 @@ struct Inner {
     switches: Switches,
     launcher: Launcher,
     watchers: Watchers,
+    settings: Settings,
 }
 
 impl Engine {
     /// Opens the engine with this root, making it if absent, and takes down what dead processes left behind.
     pub async fn open(paths: Paths) -> Result<Self, Error> {
+        Self::open_with(paths, Settings::default()).await
+    }
+
+    /// Opens the engine as [`Engine::open`], to do what nobody says otherwise for as these settings say.
+    pub async fn open_with(paths: Paths, settings: Settings) -> Result<Self, Error> {
         check_host(&paths)?;
         fs::create_dir_all(&paths.root).at(&paths.root)?;
         check_root(&paths.root)?;
@@ -57,6 +64,7 @@ impl Engine {
             switches: Switches::default(),
             launcher,
             watchers: Watchers::default(),
+            settings,
         }));
         engine.sweep_sessions().await?;
         engine.sweep_after_boot().await?;
@@ -93,6 +101,11 @@ impl Engine {
     /// Where everything is.
     pub fn paths(&self) -> &Paths {
         &self.0.paths
+    }
+
+    /// What holds where nobody says otherwise.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
     }
 
     pub(crate) fn catalog(&self) -> &Catalog {
@@ -134,6 +147,10 @@ impl Engine {
 
     pub(crate) fn session_lock(&self, id: SessionId) -> PathBuf {
         self.0.paths.run.join("sessions").join(format!("{id}.lock"))
+    }
+
+    pub(crate) fn session_dir(&self, id: SessionId) -> PathBuf {
+        self.0.paths.root.join("sessions").join(id.to_string())
     }
 
     pub(crate) fn volume_dir(&self, name: &str) -> PathBuf {

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use engine_image::ChainId;
+use engine_image::{ChainId, Reclaimed};
 use engine_types::{ErrorKind, ImageId, Reference};
 
 use crate::engine::{Engine, blocking};
@@ -57,9 +57,9 @@ impl Engine {
         Ok(RemovedImage { untagged, deleted: Some(image.id) })
     }
 
-    /// Removes layers and blobs that no image and no container needs.
-    pub async fn collect_images(&self) -> Result<(), Error> {
-        let mut in_use: HashSet<ChainId> = HashSet::new();
+    /// Removes layers and blobs that no image, no container and no step of the build cache needs.
+    pub async fn collect_images(&self) -> Result<Reclaimed, Error> {
+        let mut in_use: HashSet<ChainId> = self.cached_chains()?;
         for container in self.containers().await? {
             match self.images().get(container.config.image) {
                 Ok(image) => in_use.extend(image.layers.iter().map(|layer| layer.chain_id)),
@@ -68,7 +68,6 @@ impl Engine {
             }
         }
         let images = self.images().clone();
-        blocking(move || images.collect(&in_use)).await?;
-        Ok(())
+        Ok(blocking(move || images.collect(&in_use)).await?)
     }
 }

@@ -17,10 +17,11 @@ pub use engine_runtime as runtime;
 /// Ids, digests, references.
 pub use engine_types as types;
 
-/// Published ports.
-pub use engine_network::{PortMapping, Protocol, PublishedPort};
+/// Published ports, and addresses.
+pub use engine_network::{Ipv4Net, PortMapping, Protocol, PublishedPort, SubnetPool};
 
 mod after_boot;
+mod build_cache;
 mod catalog;
 mod container;
 mod engine;
@@ -36,11 +37,13 @@ mod ports;
 mod process;
 mod sandbox;
 mod session;
+mod settings;
 mod signal;
 mod spec;
 mod starts;
 mod volume;
 
+pub use build_cache::{CachedLayer, beyond};
 pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
 pub use engine::Engine;
 pub use error::{Error, remedy};
@@ -51,8 +54,9 @@ pub use logs::Logs;
 pub use network::{Network, NetworkConfig};
 pub use ports::{ExposedPort, ParsePortError, parse_exposed, parse_published};
 pub use process::{End, Follow, Process};
-pub use sandbox::BuildSandbox;
+pub use sandbox::{BuildCommands, BuildNetwork, BuildSandbox};
 pub use session::Session;
+pub use settings::{DnsSettings, Settings};
 pub use signal::signal_number;
 pub use starts::Starts;
 pub use volume::Volume;

@@ -17,17 +17,21 @@ const VARIABLE: &str = "LIGHTER_LOG";
 /// What our crates' names begin with.
 const OURS: [&str; 2] = ["engine", "worker"];
 
-/// Shows warnings of the project's crates on standard error, a line each, for the rest of the process; what
-/// `LIGHTER_LOG` asks for instead where it is set. For the main function of `program`, once.
-pub fn to_stderr(program: &'static str) {
+/// Shows warnings of the project's crates on standard error, a line each, for the rest of the process; everything they
+/// have to say with `debug`; what `LIGHTER_LOG` asks for instead where it is set. For the main function of `program`,
+/// once.
+pub fn to_stderr(program: &'static str, debug: bool) {
+    let ours = |level| Targets::new().with_targets(OURS.map(|name| (name, level)));
     if std::env::var_os(VARIABLE).is_some_and(|value| !value.is_empty()) {
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         tracing_subscriber::registry().with(EnvFilter::from_env(VARIABLE)).with(lines).init();
+    } else if debug {
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        tracing_subscriber::registry().with(ours(LevelFilter::DEBUG)).with(lines).init();
     } else {
-        let warnings = Targets::new().with_targets(OURS.map(|name| (name, LevelFilter::WARN)));
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let lines = lines.event_format(Line { program });
-        tracing_subscriber::registry().with(warnings).with(lines).init();
+        tracing_subscriber::registry().with(ours(LevelFilter::WARN)).with(lines).init();
     }
 }
 

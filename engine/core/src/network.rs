@@ -41,6 +41,12 @@ pub struct NetworkConfig {
     pub internal: bool,
     /// Its containers may reach the host's own services and link-local addresses.
     pub host_access: bool,
+    /// Its addresses; a subnet that nothing on this machine uses if absent.
+    #[serde(default)]
+    pub subnet: Option<Ipv4Net>,
+    /// The host's address on it; the subnet's first if absent.
+    #[serde(default)]
+    pub gateway: Option<Ipv4Addr>,
     /// Free text for tools.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -68,12 +74,26 @@ pub struct Network {
 impl Engine {
     /// The network called `bridge`, made on first use.
     pub async fn default_network(&self) -> Result<Network, Error> {
+        let (subnet, gateway) = self.settings().bridge.unzip();
         match self.network(DEFAULT_NAME).await {
             Err(Error::NoSuchNetwork(_)) => {}
+            // It was made with other addresses: it is made anew, unless somebody is on it.
+            Ok(network) if subnet.is_some_and(|subnet| subnet != network.subnet) => {
+                match self.remove_network(DEFAULT_NAME).await {
+                    Ok(()) | Err(Error::NoSuchNetwork(_)) => {}
+                    Err(Error::NetworkInUse { .. }) => return Ok(network),
+                    Err(error) => return Err(error),
+                }
+            }
             other => return other,
         }
-        let config =
-            NetworkConfig { name: DEFAULT_NAME.to_owned(), host_access: true, ..NetworkConfig::default() };
+        let config = NetworkConfig {
+            name: DEFAULT_NAME.to_owned(),
+            host_access: true,
+            subnet,
+            gateway,
+            ..NetworkConfig::default()
+        };
         match self.create_network(config).await {
             Err(Error::NameInUse { .. }) => self.network(DEFAULT_NAME).await,
             other => other,
@@ -199,11 +219,13 @@ impl Engine {
     pub async fn create_network(&self, config: NetworkConfig) -> Result<Network, Error> {
         let bytes = random()?;
         let id = NetworkId::from_random(bytes);
-        let (pools, start): (&'static [SubnetPool], _) = match config.session {
-            Some(_) => (&SESSION_POOLS, usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]))),
-            None => (&DEFAULT_POOLS, 0),
+        let own = &self.settings().pools;
+        let (pools, start): (Vec<SubnetPool>, _) = match config.session {
+            Some(_) => (SESSION_POOLS.into(), usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]))),
+            None if own.is_empty() => (DEFAULT_POOLS.into(), 0),
+            None => (own.clone(), 0),
         };
-        let mut result = Ok(());
+        let (mut result, wanted) = (Ok(()), config.subnet);
         for _ in 0..ATTEMPTS {
             let taken = self.catalog().networks().await?;
             if let Some(holder) = taken.iter().find(|row| row.name == config.name) {
@@ -211,14 +233,17 @@ impl Engine {
                 return Err(Error::NameInUse { what: "network", name: config.name, holder });
             }
             let subnets = taken.iter().map(parse_subnet).collect::<Result<Vec<_>, _>>()?;
-            let engine = self.clone();
+            let (engine, pools) = (self.clone(), pools.clone());
             let resolvers = self.resolv_conf()?.nameservers;
             let subnet = blocking(move || {
+                if let Some(subnet) = wanted {
+                    return Ok(subnet);
+                }
                 let resolvers: Vec<Ipv4Addr> = resolvers
                     .iter()
                     .filter_map(|server| if let IpAddr::V4(v4) = server { Some(*v4) } else { None })
                     .collect();
-                engine.driver().free_subnet(pools, &subnets, &resolvers, start)
+                engine.driver().free_subnet(&pools, &subnets, &resolvers, start)
             })
             .await?;
             let row = NetworkRow {
@@ -269,15 +294,10 @@ impl Network {
 
     fn from_row(row: &NetworkRow) -> Result<Self, Error> {
         let subnet = parse_subnet(row)?;
-        let gateway = subnet.hosts().next().ok_or_else(|| Error::Damaged(row.subnet.clone()))?;
-        Ok(Self {
-            id: row.id,
-            name: row.name.clone(),
-            subnet,
-            gateway,
-            config: from_json(&row.config)?,
-            created: row.created,
-        })
+        let config: NetworkConfig = from_json(&row.config)?;
+        let first = || subnet.hosts().next().ok_or_else(|| Error::Damaged(row.subnet.clone()));
+        let gateway = config.gateway.map_or_else(first, Ok)?;
+        Ok(Self { id: row.id, name: row.name.clone(), subnet, gateway, config, created: row.created })
     }
 }
 

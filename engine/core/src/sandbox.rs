@@ -11,8 +11,8 @@ use engine_build::{
 };
 use engine_image::{Image, PullEvent, PullOptions};
 use engine_runtime::spec::{
-    DnsConfig, Mount, MountSource, Namespaces, Process as ProcessSpec, Propagation, Resources, Rootfs,
-    Security, Spec,
+    DnsConfig, Mount, MountSource, Namespace, Namespaces, Process as ProcessSpec, Propagation, Resources,
+    Rootfs, Security, Spec,
 };
 use engine_runtime::{RestartPolicy, StdStreams};
 use engine_types::{ContainerId, ErrorKind, Reference, SessionId};
@@ -29,6 +29,31 @@ use crate::process::Process;
 /// Bytes of output taken at once.
 const READ_SIZE: usize = 64 * 1024;
 
+/// How a build's commands are connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BuildNetwork {
+    /// By a bridge: [`BuildSandbox::network`].
+    #[default]
+    Bridge,
+    /// As the host is.
+    Host,
+    /// Not at all.
+    None,
+}
+
+/// What a build's commands have that no Dockerfile says.
+#[derive(Debug, Clone, Default)]
+pub struct BuildCommands {
+    /// How they are connected.
+    pub network: BuildNetwork,
+    /// What they may use.
+    pub resources: Resources,
+    /// `name address` pairs for /etc/hosts.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Size of /dev/shm in bytes; 64 MiB if absent.
+    pub shm_size: Option<u64>,
+}
+
 /// Where a build's commands run and its images come from.
 pub struct BuildSandbox<'a> {
     /// The engine.
@@ -38,6 +63,8 @@ pub struct BuildSandbox<'a> {
     /// The network of the commands, which builds may share; made for the session when the first command runs, if it is
     /// not there.
     pub network: &'a OnceCell<Network>,
+    /// What else the commands have.
+    pub commands: BuildCommands,
     /// How images are pulled.
     pub pull: PullOptions,
     /// Is told how pulls come along: the image's name and what happens.
@@ -52,7 +79,15 @@ impl Engine {
         sandbox: &BuildSandbox<'_>,
         progress: &(dyn Fn(BuildEvent) + Sync),
     ) -> Result<Built, BuildError> {
-        engine_build::build(self.images(), sandbox, request, progress).await
+        let built = engine_build::build(self.images(), sandbox, request, progress).await?;
+        if built.cached < built.steps
+            && let Err(error) = self.bound_build_cache().await
+        {
+            // The next build tries again.
+            let error: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(error, "the build cache may be larger than it should be");
+        }
+        Ok(built)
     }
 
     /// Where results of build steps are remembered.
@@ -104,12 +139,15 @@ impl BuildSandbox<'_> {
     }
 
     async fn start(&self, spec: Spec, streams: StdStreams) -> Result<Process, Error> {
-        let (engine, network, id) = (self.engine.clone(), self.network().await?.clone(), spec.id);
+        let (engine, id, state_dir) = (self.engine.clone(), spec.id, spec.state_dir.clone());
+        if self.commands.network != BuildNetwork::Bridge {
+            return Process::new(blocking(move || engine.launch(&spec, streams, None)).await?).at(state_dir);
+        }
+        let network = self.network().await?.clone();
         engine.adopt_switch(&network).await?;
         let candidates = network.subnet.hosts().filter(|&a| a != network.gateway);
         let address = engine.catalog().allocate_address(id, network.id, &[], candidates).await?;
         let address = address.ok_or_else(|| Error::NoFreeAddress(network.name.clone()))?;
-        let state_dir = spec.state_dir.clone();
         let running = blocking(move || engine.launch(&spec, streams, Some((&network, address))));
         Process::new(running.await?).at(state_dir)
     }
@@ -123,10 +161,20 @@ impl BuildSandbox<'_> {
     /// A row for the catalog, so that a sweep finds it, and what the runtime is to make.
     async fn spec(&self, id: ContainerId, step: &RunStep<'_>) -> Result<Spec, Error> {
         let engine = self.engine;
-        let network = self.network().await?.id.to_string();
-        let network = NetworkMode::Network { network, aliases: Vec::new() };
+        let network = match self.commands.network {
+            BuildNetwork::Bridge => {
+                let network = self.network().await?.id.to_string();
+                NetworkMode::Network { network, aliases: Vec::new() }
+            }
+            BuildNetwork::Host => NetworkMode::Host,
+            BuildNetwork::None => NetworkMode::None,
+        };
+        let connected = self.commands.network == BuildNetwork::Bridge;
+        let on_host = self.commands.network == BuildNetwork::Host;
         let image = engine_types::ImageId(engine_types::Digest::from_sha256([0; 32]));
-        let config = ContainerConfig { network, session: Some(self.session), ..ContainerConfig::new(image) };
+        let extra_hosts = self.commands.extra_hosts.clone();
+        let session = Some(self.session);
+        let config = ContainerConfig { network, extra_hosts, session, ..ContainerConfig::new(image) };
         let row = ContainerRow {
             id,
             name: format!("build-{}", id.short()),
@@ -142,7 +190,7 @@ impl BuildSandbox<'_> {
         }
         let resolv_conf = engine.resolv_conf()?;
         let mut mounts =
-            engine.etc_files(&state_dir, &config, "buildkitsandbox", None, &resolv_conf, true)?;
+            engine.etc_files(&state_dir, &config, "buildkitsandbox", None, &resolv_conf, connected)?;
         for (name, content) in step.programs {
             mounts.push(program(&state_dir.join("programs"), name, content)?);
         }
@@ -168,14 +216,18 @@ impl BuildSandbox<'_> {
             hostname: "buildkitsandbox".to_owned(),
             domainname: String::new(),
             mounts,
-            namespaces: Namespaces::default(),
+            namespaces: Namespaces {
+                network: if on_host { Namespace::Host } else { Namespace::Private },
+                ..Namespaces::default()
+            },
             user_namespace: None,
             security: Security::default(),
-            resources: Resources::default(),
+            resources: self.commands.resources.clone(),
             sysctls: std::collections::BTreeMap::new(),
-            shm_size: 64 << 20,
+            shm_size: self.commands.shm_size.unwrap_or(64 << 20),
             log: None,
-            dns: Some(DnsConfig { names: Vec::new(), upstream: crate::spec::upstream(&resolv_conf) }),
+            dns: connected
+                .then(|| DnsConfig { names: Vec::new(), upstream: crate::spec::upstream(&resolv_conf) }),
             tether: true,
             cgroup_parent: engine.cgroup_parent(),
             restart: RestartPolicy::No,

@@ -2,13 +2,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use engine_types::SessionId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, blocking};
 use crate::error::{At, Error};
 
 /// How long a directory that somebody still writes to is tried to be removed, and the pause in between.
@@ -58,6 +59,14 @@ impl Engine {
             return Err(error);
         }
         Ok(Session { id, lock_path, _lock: lock })
+    }
+
+    /// Makes a directory for what a session writes and nobody needs after it.
+    pub fn session_scratch(&self, session: &Session) -> Result<PathBuf, Error> {
+        let dir = self.session_dir(session.id);
+        fs::create_dir_all(&dir).at(&dir)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).at(&dir)?;
+        Ok(dir)
     }
 
     /// Takes down everything that is left of a session, and the session.
@@ -170,6 +179,8 @@ impl Engine {
         for volume in self.catalog().volumes_of(id).await? {
             keep(self.remove_volume(&volume).await);
         }
+        let scratch = self.session_dir(id);
+        keep(blocking(move || remove_dir(&scratch)).await);
         first?;
         self.catalog().delete_session(id).await
     }

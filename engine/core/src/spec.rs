@@ -101,8 +101,10 @@ impl Engine {
     pub(crate) fn resolv_conf(&self) -> Result<ResolvConf, Error> {
         let path = self.paths().resolv_conf();
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(parse_resolv_conf(&text)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(ResolvConf::default()),
+            Ok(text) => Ok(self.settings().dns.over(parse_resolv_conf(&text))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Ok(self.settings().dns.over(ResolvConf::default()))
+            }
             Err(e) => Err(e).at(path),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use engine::build::{BuildEvent, BuildRequest};
 use engine::image::{PullEvent, PullOptions};
 use engine::types::{Digest, ErrorKind, ImageId, Reference};
-use engine::{BuildSandbox, Network};
+use engine::{BuildCommands, BuildSandbox, Network};
 use pipelines::{Build, Image};
 use tokio::sync::OnceCell;
 
@@ -64,7 +64,14 @@ impl Images {
         };
         let pull = PullOptions { registries: self.registries.clone(), platform: None };
         let network = &self.network;
-        let sandbox = BuildSandbox { engine, session, network, pull, on_pull: &on_pull };
+        let sandbox = BuildSandbox {
+            engine,
+            session,
+            network,
+            commands: BuildCommands::default(),
+            pull,
+            on_pull: &on_pull,
+        };
         let output = BuildOutput { attempt, masked: Mutex::new(attempt.masker.stream()) };
         let built = engine.build(&request, &sandbox, &|event| output.take(event)).await;
         output.finish();
@@ -156,7 +163,11 @@ impl BuildOutput<'_> {
                 let mut masked = self.masked.lock().unwrap_or_else(PoisonError::into_inner);
                 return self.output(masked.push(&bytes));
             }
-            BuildEvent::Done { .. } | BuildEvent::Failed(_) | BuildEvent::Exporting => return,
+            BuildEvent::Instruction { .. }
+            | BuildEvent::Reached { .. }
+            | BuildEvent::Done { .. }
+            | BuildEvent::Failed(_)
+            | BuildEvent::Exporting => return,
         };
         let (job, text) = (self.attempt.job.id.clone(), step.text);
         let event = Event::BuildStep { job, number: step.index, total: step.total, text, cached };

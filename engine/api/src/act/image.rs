@@ -1,12 +1,10 @@
 use std::io::Read;
-use std::sync::Arc;
 
 use engine::image::{
     ArchiveFormat, Credentials, History, ImageConfig, ImageSummary, Loaded, Platform, PullEvent, PullOptions,
 };
 use engine::{Error, EventKind, RemovedImage};
 use engine_types::{ErrorKind, ImageId, Reference};
-use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
 use super::{Daemon, blocking};
@@ -83,7 +81,8 @@ impl Daemon {
         request: &PullRequest,
         progress: &(dyn Fn(PullEvent) + Sync),
     ) -> Result<(), ApiError> {
-        let mut options = PullOptions { platform: request.platform.clone(), ..PullOptions::default() };
+        let registries = self.engine().settings().registries.clone();
+        let mut options = PullOptions { platform: request.platform.clone(), registries };
         if let Some(credentials) = &request.credentials {
             let registry = request.reference.registry().to_owned();
             options.registries.credentials.insert(registry, credentials.clone());
@@ -165,41 +164,5 @@ impl Daemon {
     /// The bytes of all images' files.
     pub(crate) fn image_bytes(summaries: &[(ImageSummary, i64)]) -> u64 {
         summaries.iter().map(|(summary, _)| summary.file_bytes).sum()
-    }
-}
-
-/// Tells of a pull in Docker's words; nothing where it has none.
-pub(crate) fn pull_progress(reference: &Reference) -> impl Fn(PullEvent) -> Vec<Value> + use<> {
-    let (name, tag) = (reference.to_string(), reference.tag().unwrap_or_default().to_owned());
-    let started = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let repository = match reference.registry() {
-        "docker.io" => reference.repository().to_owned(),
-        registry => format!("{registry}/{}", reference.repository()),
-    };
-    move |event| {
-        let layer = |blob: engine_types::Digest, status: &str| json!({ "status": status, "progressDetail": {}, "id": blob.short() });
-        let mut lines = Vec::new();
-        let talks = !matches!(event, PullEvent::Resolving { .. } | PullEvent::MirrorFailed { .. });
-        if talks && !started.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            lines.push(json!({ "status": format!("Pulling from {repository}"), "id": tag }));
-        }
-        match event {
-            PullEvent::Resolving { .. } | PullEvent::MirrorFailed { .. } | PullEvent::LayerResumed { .. } => {
-            }
-            PullEvent::LayerExists { blob } => lines.push(layer(blob, "Already exists")),
-            PullEvent::LayerStarted { blob, .. } => lines.push(layer(blob, "Pulling fs layer")),
-            PullEvent::LayerProgress { blob, received, size } => lines.push(json!({
-                "status": "Downloading", "id": blob.short(),
-                "progressDetail": { "current": received, "total": size },
-            })),
-            PullEvent::LayerExtracting { blob } => lines.push(layer(blob, "Download complete")),
-            PullEvent::LayerDone { blob } => lines.push(layer(blob, "Pull complete")),
-            PullEvent::Done { digest, up_to_date } => {
-                let what = if up_to_date { "Image is up to date" } else { "Downloaded newer image" };
-                lines.push(json!({ "status": format!("Digest: {digest}") }));
-                lines.push(json!({ "status": format!("Status: {what} for {name}") }));
-            }
-        }
-        lines
     }
 }

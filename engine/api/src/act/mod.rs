@@ -1,7 +1,9 @@
 //! What requests do: everything that uses the engine, and the little that the daemon itself holds.
 
 mod attach;
+mod build;
 mod container;
+mod context;
 mod exec;
 mod follow;
 mod image;
@@ -21,10 +23,13 @@ use tokio::sync::watch;
 use crate::error::ApiError;
 use exec::Execs;
 
+pub(crate) use build::BuildProgress;
 pub(crate) use container::{Images, Seen, WaitFor, network_mode};
+pub(crate) use context::Upload;
 pub(crate) use exec::{ExecSpec, ExecView};
-pub(crate) use image::{PullRequest, pull_progress};
+pub(crate) use image::PullRequest;
 pub(crate) use live::{Interface, Running, Sample};
+pub(crate) use prune::PruneBuild;
 pub(crate) use system::Host;
 
 /// The exit code of a container whose supervisor was killed, and it with it.

@@ -1,6 +1,7 @@
 //! Removing what is not used.
 
-use engine::Error;
+use engine::build::CachedStep;
+use engine::{CachedLayer, Error};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Daemon;
@@ -105,6 +106,47 @@ impl Daemon {
             pruned.removed.push(volume.name);
         }
         Ok(pruned)
+    }
+}
+
+/// What of the build cache is to go.
+#[derive(Debug, Default)]
+pub(crate) struct PruneBuild {
+    /// Steps whose layers images have as well.
+    pub(crate) all: bool,
+    /// Bytes that may stay.
+    pub(crate) keep: Option<u64>,
+    pub(crate) filters: Filters,
+}
+
+impl Daemon {
+    /// Removes what earlier builds left for later ones.
+    pub(crate) async fn prune_build_cache(&self, prune: &PruneBuild) -> Result<Pruned, ApiError> {
+        let until = until(&prune.filters)?;
+        let unused = |step: &CachedStep| {
+            until.is_none_or(|until| Timestamp::try_from(step.last_used).is_ok_and(|used| used < until))
+        };
+        let shared = prune.filters.flag("shared")?;
+        let chosen = |layer: &CachedLayer| {
+            (prune.all || !layer.shared)
+                && unused(&layer.step)
+                && shared.is_none_or(|shared| shared == layer.shared)
+                && prune.filters.any("id", |id| layer.step.id.starts_with(id))
+                && prune.filters.any("description", |text| layer.step.description.contains(text))
+                && prune.filters.any("type", |kind| kind == "regular")
+        };
+        let layers: Vec<CachedLayer> =
+            self.engine().build_cache_layers().await?.into_iter().filter(chosen).collect();
+        let steps = match prune.keep {
+            Some(keep) => engine::beyond(&layers, keep, usize::MAX),
+            None => layers.into_iter().map(|layer| layer.step).collect(),
+        };
+        let removed: Vec<String> = steps.iter().map(|step| step.id.clone()).collect();
+        if removed.is_empty() {
+            return Ok(Pruned::default());
+        }
+        let reclaimed = self.engine().prune_build_cache(steps).await?;
+        Ok(Pruned { removed, untagged: Vec::new(), bytes: reclaimed.bytes })
     }
 }
 

@@ -1,5 +1,7 @@
 //! From HTTP to typed values. Nothing here touches the engine.
 
+mod auth;
+mod build;
 mod create;
 mod filters;
 mod host_config;
@@ -12,12 +14,15 @@ use std::collections::HashMap;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Uri};
+use engine::image::Platform;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::ApiError;
 
+pub(crate) use auth::registry_auth;
+pub(crate) use build::{Build, BuildNetworkMode, Remote, build, no_buildkit};
 pub(crate) use create::{Body as CreateBody, Create, create};
 pub(crate) use filters::Filters;
 pub(crate) use update::update;
@@ -79,6 +84,17 @@ fn drop_nulls(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),
         _ => {}
     }
+}
+
+/// `linux/arm/v7`.
+pub(crate) fn platform(text: &str) -> Result<Platform, ApiError> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let (os, architecture, variant) = match parts.as_slice() {
+        [os, architecture] => (*os, *architecture, None),
+        [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
+        _ => return Err(ApiError::Invalid(format!("invalid platform: {text:?}"))),
+    };
+    Ok(Platform { os: os.to_owned(), architecture: architecture.to_owned(), variant })
 }
 
 fn decode(part: &str) -> Result<String, ApiError> {

@@ -1,5 +1,6 @@
 //! From results to JSON, for the version of the API that was asked for.
 
+mod build;
 mod container;
 mod endpoints;
 mod event;
@@ -7,6 +8,7 @@ mod host_config;
 mod human;
 mod image;
 mod network;
+mod pull;
 mod stats;
 mod system;
 
@@ -17,10 +19,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use build::{BuildLines, cached_layer};
 pub(crate) use container::{container, container_summary, labels, status};
 pub(crate) use event::event;
 pub(crate) use image::{history, image, image_summary};
 pub(crate) use network::{network, pseudo_networks, volume};
+pub(crate) use pull::PullLines;
 pub(crate) use stats::stats;
 pub(crate) use system::{info, version};
 

@@ -1,31 +1,17 @@
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::response::Response;
-use base64::Engine as _;
-use engine::image::{Credentials, Platform, PullEvent};
+use engine::image::PullEvent;
 use engine_types::Reference;
 use futures::StreamExt as _;
-use futures::stream::unfold;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::mpsc;
 
-use crate::act::{Daemon, PullRequest, pull_progress};
+use super::progress;
+use crate::act::{Daemon, PullRequest, Upload};
 use crate::error::ApiError;
-use crate::parse::Call;
+use crate::parse::{Call, platform, registry_auth};
+use crate::render::PullLines;
 use crate::{render, stream};
-
-/// Lines of progress that wait for a client that does not keep up; further ones are not told.
-const PROGRESS_MAX: usize = 256;
-
-/// What clients send along with a pull, in base64 (Docker's `AuthConfig`).
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Auth {
-    username: String,
-    password: String,
-    identitytoken: String,
-}
 
 pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
     let filters = call.query.filters()?;
@@ -103,8 +89,8 @@ pub(super) fn save(daemon: &Daemon, call: Call, name: Option<String>) -> Result<
 }
 
 pub(super) async fn load(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
-    let (archive, copy) = reader(call.body)?;
-    let (loaded, copied) = tokio::join!(daemon.load(archive), copy);
+    let Upload { reader, copy } = reader(call.body)?;
+    let (loaded, copied) = tokio::join!(daemon.load(reader), copy);
     copied?;
     let loaded = loaded?;
     let mut text = String::new();
@@ -125,7 +111,8 @@ pub(super) async fn create(daemon: &Daemon, call: Call) -> Result<Response, ApiE
         (Some(name), _) => {
             let reference = reference(name, tag.as_deref())?;
             let platform = call.query.text("platform").map(platform).transpose()?;
-            pull(daemon, PullRequest { reference, platform, credentials: credentials(&call)? }).await
+            let credentials = registry_auth(&call.headers)?;
+            pull(daemon, PullRequest { reference, platform, credentials }).await
         }
         (None, Some("-")) => import(daemon, call, tag.as_deref()).await,
         (None, Some(_)) => Err(ApiError::Unsupported("importing from a URL".to_owned())),
@@ -139,7 +126,7 @@ async fn import(daemon: &Daemon, call: Call, tag: Option<&str>) -> Result<Respon
     }
     let reference = call.query.text("repo").map(|name| reference(name, tag)).transpose()?;
     let comment = call.query.text("message").map(str::to_owned);
-    let (rootfs, copy) = reader(call.body)?;
+    let Upload { reader: rootfs, copy } = reader(call.body)?;
     let (imported, copied) = tokio::join!(daemon.import(rootfs, comment, reference), copy);
     copied?;
     let id = imported?;
@@ -147,13 +134,11 @@ async fn import(daemon: &Daemon, call: Call, tag: Option<&str>) -> Result<Respon
 }
 
 /// A request's body as a reader for blocking work, and what copies it there.
-fn reader(
-    body: Body,
-) -> Result<(std::os::unix::net::UnixStream, impl Future<Output = Result<(), ApiError>>), ApiError> {
+pub(super) fn reader(body: Body) -> Result<Upload, ApiError> {
     let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
     writer.set_nonblocking(true)?;
     let mut writer = tokio::net::UnixStream::from_std(writer)?;
-    let copy = async move {
+    let copy = Box::pin(async move {
         let mut pieces = body.into_data_stream();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|e| ApiError::Invalid(format!("the request's body: {e}")))?;
@@ -162,67 +147,18 @@ fn reader(
             }
         }
         Ok(())
-    };
-    Ok((reader, copy))
-}
-
-/// A pull that fails before it has told anything is answered by its error alone.
-async fn pull(daemon: &Daemon, request: PullRequest) -> Result<Response, ApiError> {
-    let (sender, mut lines) = mpsc::channel::<Value>(PROGRESS_MAX);
-    let (daemon, told) = (daemon.clone(), sender.clone());
-    let task = tokio::spawn(async move {
-        let render = pull_progress(&request.reference);
-        // A client that does not keep up misses steps, not the end.
-        let progress =
-            |event: PullEvent| render(event).into_iter().for_each(|line| drop(told.try_send(line)));
-        daemon.pull(&request, &progress).await
     });
-    drop(sender);
-    let mut task = Pulling(task);
-    let first = lines.recv().await;
-    if first.is_none() {
-        task.result().await?;
-    }
-    let body = Body::from_stream(unfold((first, lines, Some(task)), async |(first, mut lines, task)| {
-        let line = match first {
-            Some(line) => Some(line),
-            None => lines.recv().await,
-        };
-        match (line, task) {
-            (Some(line), task) => Some((text(&line), (None, lines, task))),
-            (None, Some(mut task)) => {
-                let error = task.result().await.err()?;
-                let message = error.message();
-                let line = json!({ "errorDetail": { "message": message }, "error": message });
-                Some((text(&line), (None, lines, None)))
-            }
-            (None, None) => None,
-        }
-    }));
-    Ok(render::stream("application/json", body))
+    Ok(Upload { reader, copy })
 }
 
-/// A line of progress.
-fn text(line: &Value) -> Result<Bytes, std::convert::Infallible> {
-    Ok(Bytes::from(format!("{line}\n")))
-}
-
-/// A pull that stops when nobody waits for it any more.
-struct Pulling(tokio::task::JoinHandle<Result<(), ApiError>>);
-
-impl Pulling {
-    async fn result(&mut self) -> Result<(), ApiError> {
-        match (&mut self.0).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
-}
-
-impl Drop for Pulling {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+async fn pull(daemon: &Daemon, request: PullRequest) -> Result<Response, ApiError> {
+    let daemon = daemon.clone();
+    progress::answer(|progress| async move {
+        let lines = PullLines::new(&request.reference);
+        let tell = |event: PullEvent| lines.take(event).iter().for_each(|line| progress.tell(line));
+        daemon.pull(&request, &tell).await
+    })
+    .await
 }
 
 fn reference(name: &str, tag: Option<&str>) -> Result<Reference, ApiError> {
@@ -232,28 +168,4 @@ fn reference(name: &str, tag: Option<&str>) -> Result<Reference, ApiError> {
         None => name.to_owned(),
     };
     text.parse().map_err(|e: engine_types::ParseReferenceError| ApiError::Invalid(e.to_string()))
-}
-
-fn platform(text: &str) -> Result<Platform, ApiError> {
-    let parts: Vec<&str> = text.split('/').collect();
-    let (os, architecture, variant) = match parts.as_slice() {
-        [os, architecture] => (*os, *architecture, None),
-        [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
-        _ => return Err(ApiError::Invalid(format!("invalid platform: {text:?}"))),
-    };
-    Ok(Platform { os: os.to_owned(), architecture: architecture.to_owned(), variant })
-}
-
-fn credentials(call: &Call) -> Result<Option<Credentials>, ApiError> {
-    let Some(header) = call.headers.get("X-Registry-Auth") else { return Ok(None) };
-    let invalid = || ApiError::Invalid("invalid X-Registry-Auth header".to_owned());
-    let text = header.to_str().map_err(|_| invalid())?.trim_end_matches('=');
-    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    let decoded = engine.decode(text).map_err(|_| invalid())?;
-    let auth: Auth = serde_json::from_slice(&decoded).map_err(|_| invalid())?;
-    if !auth.identitytoken.is_empty() {
-        return Err(ApiError::Unsupported("an identity token for a registry".to_owned()));
-    }
-    let Auth { username, password, .. } = auth;
-    Ok(Some(Credentials { username, password }).filter(|c| !c.username.is_empty()))
 }

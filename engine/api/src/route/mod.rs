@@ -1,5 +1,6 @@
 //! Which request is for whom.
 
+mod build;
 mod container;
 mod events;
 mod exec;
@@ -7,6 +8,7 @@ mod image;
 mod live;
 mod logs;
 mod network;
+mod progress;
 mod system;
 
 use axum::body::Body;
@@ -144,8 +146,9 @@ async fn system(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Response, 
         ("GET", ["info"]) => system::info(daemon).await,
         ("GET", ["events"]) => events::events(daemon, call).await,
         ("GET", ["system", "df"]) => system::disk_usage(daemon, call).await,
-        ("POST", ["build", "prune"]) => Ok(system::prune_build()),
-        ("POST", ["build" | "session" | "grpc"]) => Err(ApiError::Unsupported("building images".to_owned())),
+        ("POST", ["build", "prune"]) => build::prune(daemon, call).await,
+        ("POST", ["build"]) => build::build(daemon, call).await,
+        ("POST", ["session" | "grpc"]) => Err(crate::parse::no_buildkit()),
         ("POST", ["commit"]) => Err(ApiError::Unsupported("making images of containers".to_owned())),
         ("POST", ["auth"]) => Err(ApiError::Unsupported("checking credentials".to_owned())),
         ("GET", ["plugins"]) => Ok(crate::render::ok(&serde_json::json!([]))),

@@ -28,11 +28,6 @@ pub(super) async fn info(daemon: &Daemon) -> Result<Response, ApiError> {
     Ok(render::ok(&render::info(&daemon.host().await?)))
 }
 
-/// What is kept of builds goes with the images that need it.
-pub(super) fn prune_build() -> Response {
-    render::ok(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
-}
-
 pub(super) async fn disk_usage(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
     let kinds = call.query.all("type");
     let wants = |kind: &str| kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind);
@@ -55,8 +50,9 @@ pub(super) async fn disk_usage(daemon: &Daemon, call: Call) -> Result<Response, 
         value["Volumes"] = volumes(daemon).await?;
     }
     if wants("build-cache") {
-        value["BuildCache"] = json!([]);
-        value["BuilderSize"] = json!(0);
+        let layers = daemon.engine().build_cache_layers().await?;
+        value["BuildCache"] = layers.iter().map(render::cached_layer).collect();
+        value["BuilderSize"] = json!(layers.iter().map(|layer| layer.own_bytes).sum::<u64>());
     }
     Ok(render::ok(&value))
 }

@@ -183,6 +183,10 @@ async fn events_tell_each_step_in_order() {
     let world = World::new();
     world.build("FROM base AS one\nENV A=1\nRUN write 1 /1\n").await;
     let shown = |event: &BuildEvent| match event {
+        BuildEvent::Instruction { stage, number, total, text } => {
+            format!("{stage}: instruction {number}/{total} {text}")
+        }
+        BuildEvent::Reached { state, last, .. } => format!("reached {} {last}", !state.is_empty()),
         BuildEvent::Started(s) => format!("started [{} {}/{}] {}", s.stage, s.index, s.total, s.text),
         BuildEvent::Cached(s) => format!("cached {}", s.index),
         BuildEvent::Output { step, bytes, .. } => {
@@ -193,10 +197,20 @@ async fn events_tell_each_step_in_order() {
         BuildEvent::Exporting => "exporting".to_owned(),
     };
     let events = || world.events.lock().unwrap().iter().map(shown).collect::<Vec<_>>();
-    let from = ["started [one 1/2] FROM base", "done 1", "started [one 2/2] RUN write 1 /1"];
-    assert_eq!(events(), [&from[..], &["2: write 1 /1", "done 2", "exporting"]].concat());
+    let from = [
+        "0: instruction 1/3 FROM base AS one",
+        "started [one 1/2] FROM base",
+        "done 1",
+        "reached true false",
+        "0: instruction 2/3 ENV A=1",
+        "reached true false",
+        "0: instruction 3/3 RUN write 1 /1",
+        "started [one 2/2] RUN write 1 /1",
+    ];
+    let end = ["done 2", "reached true true", "exporting"];
+    assert_eq!(events(), [&from[..], &["2: write 1 /1"], &end].concat());
     world.try_build().await.unwrap();
-    assert_eq!(events(), [&from[..], &["cached 2", "done 2", "exporting"]].concat());
+    assert_eq!(events(), [&from[..], &["cached 2"], &end].concat());
 }
 
 #[tokio::test]

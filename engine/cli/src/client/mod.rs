@@ -30,7 +30,14 @@ use patient::Patient;
 pub(crate) use response::{Hijacked, JsonLines, Response};
 
 /// What a path keeps as it is; names of images have slashes and colons.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b':').remove(b'@').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What the daemon is told of its client.
@@ -78,7 +85,14 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: impl Into<String>) -> Request<'_> {
-        Request { client: self, method, path: path.into(), query: Vec::new(), headers: Vec::new(), body: None }
+        Request {
+            client: self,
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+        }
     }
 
     /// A connection that is free, or a new one.

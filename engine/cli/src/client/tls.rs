@@ -32,8 +32,10 @@ fn config(tls: &Tls) -> Result<ClientConfig, ClientError> {
         ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let builder = builder.map_err(failed)?.dangerous();
     let verifier: Arc<dyn ServerCertVerifier> = if tls.verify {
-        let authority =
-            tls.authority.as_deref().ok_or_else(|| ClientError::Tls("--tlsverify needs --tlscacert".to_owned()))?;
+        let authority = tls
+            .authority
+            .as_deref()
+            .ok_or_else(|| ClientError::Tls("--tlsverify needs --tlscacert".to_owned()))?;
         let mut roots = RootCertStore::empty();
         for certificate in certificates(authority)? {
             roots.add(certificate).map_err(failed)?;

@@ -23,16 +23,20 @@ const AT_ONCE: usize = 50;
 
 /// Does something to each of several things, many at once, and prints the names of those it was done to. What went
 /// wrong with others is told together at the end.
-pub(crate) async fn for_each<'a, F>(names: &'a [String], action: impl Fn(&'a str) -> F) -> anyhow::Result<ExitCode>
+pub(crate) async fn for_each<'a, F>(
+    names: &'a [String],
+    action: impl Fn(&'a str) -> F,
+) -> anyhow::Result<ExitCode>
 where
     F: Future<Output = Result<(), ClientError>>,
 {
     let mut done = std::pin::pin!(
-        futures::stream::iter(names).map(|name| {
-            let done = action(name);
-            async move { (name, done.await) }
-        })
-        .buffered(AT_ONCE)
+        futures::stream::iter(names)
+            .map(|name| {
+                let done = action(name);
+                async move { (name, done.await) }
+            })
+            .buffered(AT_ONCE)
     );
     let mut errors = Errors::default();
     while let Some((name, result)) = done.next().await {
@@ -60,10 +64,6 @@ impl Errors {
         }
     }
 
-    pub(crate) fn add(&mut self, error: impl Into<String>) {
-        self.0.push(error.into());
-    }
-
     pub(crate) fn finish(self) -> anyhow::Result<ExitCode> {
         if self.0.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Failure::new(1, self.0.join("\n")).into()) }
     }
@@ -83,7 +83,9 @@ pub(crate) fn add_filter(all: &mut Map<String, Value>, text: &str) -> anyhow::Re
         return Ok(());
     }
     let Some((name, value)) = text.split_once('=') else {
-        anyhow::bail!("invalid argument {text:?} for \"-f, --filter\" flag: bad format of filter (expected name=value)");
+        anyhow::bail!(
+            "invalid argument {text:?} for \"-f, --filter\" flag: bad format of filter (expected name=value)"
+        );
     };
     let values = all.entry(name.trim().to_lowercase()).or_insert_with(|| Vec::<Value>::new().into());
     if let Some(values) = values.as_array_mut() {

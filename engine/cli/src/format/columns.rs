@@ -48,7 +48,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must_be() {
-        assert_eq!(align("A\tB\tC\nlonger than ten\tb\tc\n"), "A                 B         C\nlonger than ten   b         c\n");
+        assert_eq!(
+            align("A\tB\tC\nlonger than ten\tb\tc\n"),
+            "A                 B         C\nlonger than ten   b         c\n"
+        );
         assert_eq!(align("one\n"), "one\n");
         assert_eq!(align("a long cell\tx\nno cell\nb\ty\n"), "a long cell   x\nno cell\nb         y\n");
         assert_eq!(align(""), "");

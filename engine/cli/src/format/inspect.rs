@@ -48,9 +48,9 @@ pub(crate) fn inspect(inspected: Inspected, format: Option<&str>) -> anyhow::Res
             let bad = |error| Failure::new(BAD_TEMPLATE, format!("template parsing error: {error}"));
             let template = Template::parse(text).map_err(bad)?;
             for object in &found {
-                let line = template.render(object, Missing::NoEntry).map_err(|error| {
-                    Failure::new(1, format!("template parsing error: {error}"))
-                });
+                let line = template
+                    .render(object, Missing::NoEntry)
+                    .map_err(|error| Failure::new(1, format!("template parsing error: {error}")));
                 match line {
                     Ok(line) => out.push_str(&(line + "\n")),
                     Err(error) => {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use columns::{align, align_wide};
 pub(crate) use inspect::{Inspected, inspect};
-pub(crate) use template::{Missing, Template, TemplateError, text};
+pub(crate) use template::{Missing, Template, TemplateError};
 
 use template::Subject;
 
@@ -148,7 +148,12 @@ mod tests {
     #[test]
     fn tables_templates_and_json() {
         check(None, None, false, "THING ID   NAME\na1         short\nb2         a name that is long\n");
-        check(Some("table"), None, false, "THING ID   NAME\na1         short\nb2         a name that is long\n");
+        check(
+            Some("table"),
+            None,
+            false,
+            "THING ID   NAME\na1         short\nb2         a name that is long\n",
+        );
         check(None, None, true, "a1\nb2\n");
         check(None, Some("{{.Name}}"), false, "short\na name that is long\n");
         check(Some("{{.ID}}={{upper .Name}}"), None, false, "a1=SHORT\nb2=A NAME THAT IS LONG\n");

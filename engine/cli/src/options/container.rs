@@ -345,7 +345,13 @@ impl ContainerOptions {
     }
 
     /// The body of `containers/create`. Proxies are what the configuration file has containers know.
-    pub(crate) fn body(&self, image: &str, command: &[String], detach: bool, proxies: &[String]) -> anyhow::Result<Value> {
+    pub(crate) fn body(
+        &self,
+        image: &str,
+        command: &[String],
+        detach: bool,
+        proxies: &[String],
+    ) -> anyhow::Result<Value> {
         let [stdin, stdout, stderr] = if detach { [false; 3] } else { self.attached() };
         let (mut ports, mut volumes, mut binds) = (Ports::default(), Map::new(), Vec::new());
         self.publish.publish.iter().try_for_each(|text| ports.publish(text)).map_err(anyhow::Error::msg)?;
@@ -359,7 +365,8 @@ impl ContainerOptions {
         let entrypoint = self.entrypoint.as_ref().map(|program| json!([program]));
         let mut env = environment(&self.env_file, &self.env)?;
         let known = |name: &str| env.iter().any(|entry| entry.split('=').next() == Some(name));
-        let more: Vec<_> = proxies.iter().filter(|p| !known(p.split('=').next().unwrap_or(p))).cloned().collect();
+        let more: Vec<_> =
+            proxies.iter().filter(|p| !known(p.split('=').next().unwrap_or(p))).cloned().collect();
         env.extend(more);
         let mut body = Members::default();
         body.put("Hostname", self.hostname.clone())
@@ -417,7 +424,9 @@ impl ContainerOptions {
         if self.init {
             host.always("Init", true);
         }
-        if self.tty && let Some((rows, columns)) = streams::size() {
+        if self.tty
+            && let Some((rows, columns)) = streams::size()
+        {
             host.always("ConsoleSize", json!([rows, columns]));
         }
         self.storage.add(&mut host)?;
@@ -535,10 +544,7 @@ impl DeviceOptions {
 impl LogOptions {
     fn add(&self, host: &mut Members) -> anyhow::Result<()> {
         let driver = self.log_driver.as_deref().unwrap_or_default();
-        ensure!(
-            driver != "none" || self.log_opt.is_empty(),
-            "invalid logging opts for driver {driver}"
-        );
+        ensure!(driver != "none" || self.log_opt.is_empty(), "invalid logging opts for driver {driver}");
         if !driver.is_empty() || !self.log_opt.is_empty() {
             host.always("LogConfig", json!({ "Type": driver, "Config": pairs(&self.log_opt) }));
         }

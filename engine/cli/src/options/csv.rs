@@ -6,7 +6,9 @@ pub(crate) fn fields(line: &str) -> Result<Vec<String>, String> {
             let mut field = String::new();
             let mut inside = quoted;
             rest = loop {
-                let end = inside.find('"').ok_or_else(|| format!("extraneous or missing \" in quoted-field: {line}"))?;
+                let end = inside
+                    .find('"')
+                    .ok_or_else(|| format!("extraneous or missing \" in quoted-field: {line}"))?;
                 field.push_str(&inside[..end]);
                 match inside[end + 1..].strip_prefix('"') {
                     // Two of them stand for one.

@@ -77,7 +77,8 @@ pub(super) fn operations_rate(text: &str) -> Result<Value, String> {
 }
 
 fn path_and(text: &str) -> Result<(&str, &str), String> {
-    let (path, value) = text.split_once(':').filter(|(path, _)| !path.is_empty()).ok_or(format!("bad format: {text}"))?;
+    let (path, value) =
+        text.split_once(':').filter(|(path, _)| !path.is_empty()).ok_or(format!("bad format: {text}"))?;
     if !path.starts_with("/dev/") {
         return Err(format!("bad format for device path: {text}"));
     }
@@ -120,8 +121,21 @@ pub(super) fn gpus(text: &str) -> Result<Value, String> {
 /// Reads `name=soft[:hard]`.
 pub(crate) fn ulimit(text: &str) -> Result<Value, String> {
     const NAMES: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let Some((name, values)) = text.split_once('=') else {
         return Err(format!("invalid ulimit argument: {text}"));
@@ -136,7 +150,11 @@ pub(crate) fn ulimit(text: &str) -> Result<Value, String> {
     let (soft, hard) = match parts.as_slice() {
         [one] => (number(one)?, number(one)?),
         [soft, hard] => (number(soft)?, number(hard)?),
-        _ => return Err(format!("too many limit value arguments - {values}, can only have up to two, `soft[:hard]`")),
+        _ => {
+            return Err(format!(
+                "too many limit value arguments - {values}, can only have up to two, `soft[:hard]`"
+            ));
+        }
     };
     if hard != -1 && (soft > hard || soft == -1) {
         return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));

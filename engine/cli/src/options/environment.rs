@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -35,15 +34,6 @@ pub(crate) fn pairs(texts: &[String]) -> Map<String, Value> {
     texts.iter().map(pair).collect()
 }
 
-/// The same, where each must have a value.
-pub(crate) fn key_values(texts: &[String]) -> Result<BTreeMap<String, String>, String> {
-    let pair = |text: &String| match text.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(text.clone()),
-    };
-    texts.iter().map(pair).collect()
-}
-
 fn read(
     files: &[PathBuf],
     option: &str,
@@ -51,8 +41,7 @@ fn read(
 ) -> anyhow::Result<Vec<String>> {
     let mut all = Vec::new();
     for path in files {
-        let text = std::fs::read(path)
-            .with_context(|| format!("{option}: open {}", path.display()))?;
+        let text = std::fs::read(path).with_context(|| format!("{option}: open {}", path.display()))?;
         let text = String::from_utf8(text)
             .ok()
             .with_context(|| format!("{option}: env file {} contains invalid utf8 bytes", path.display()))?;
@@ -78,10 +67,7 @@ fn lines(
             bail!("poorly formatted environment: {}: no variable name on line '{line}'", path.display());
         }
         if name.contains([' ', '\t']) {
-            bail!(
-                "poorly formatted environment: {}: variable '{name}' contains whitespaces",
-                path.display()
-            );
+            bail!("poorly formatted environment: {}: variable '{name}' contains whitespaces", path.display());
         }
         if line.contains('=') {
             all.push(line.to_owned());

@@ -15,10 +15,9 @@ mod volume;
 mod tests;
 
 pub(crate) use container::{ContainerOptions, cpus, swap};
-pub(crate) use environment::{environment, key_values, labels, pairs};
-pub(crate) use csv::fields as csv_fields;
-pub(crate) use security::restart_policy;
 pub(crate) use devices::ulimit;
+pub(crate) use environment::{environment, labels, pairs};
+pub(crate) use security::restart_policy;
 
 use serde_json::{Map, Value};
 

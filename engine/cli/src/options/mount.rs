@@ -42,9 +42,13 @@ impl Mount {
             ));
         }
         match value {
-            Some(value) if value.trim().is_empty() => return Err(format!("invalid value for '{key}': value is empty")),
+            Some(value) if value.trim().is_empty() => {
+                return Err(format!("invalid value for '{key}': value is empty"));
+            }
             Some(value) if value.trim() != value => {
-                return Err(format!("invalid value for '{key}' in '{field}': value should not have whitespace"));
+                return Err(format!(
+                    "invalid value for '{key}' in '{field}': value should not have whitespace"
+                ));
             }
             _ => {}
         }
@@ -52,7 +56,9 @@ impl Mount {
         let switch = || match value {
             None | Some("true" | "1") => Ok(json!(true)),
             Some("false" | "0") => Ok(json!(false)),
-            Some(other) => Err(format!("invalid value for '{key}': invalid boolean value ({other:?}): must be one of \"true\", \"1\", \"false\", or \"0\" (default \"true\")")),
+            Some(other) => Err(format!(
+                "invalid value for '{key}': invalid boolean value ({other:?}): must be one of \"true\", \"1\", \"false\", or \"0\" (default \"true\")"
+            )),
         };
         let switches = ["readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src"];
         if value.is_none() && !switches.contains(&key.as_str()) {
@@ -87,7 +93,8 @@ impl Mount {
                 put(&mut self.tmpfs, "SizeBytes", size.into());
             }
             "tmpfs-mode" => {
-                let mode = u32::from_str_radix(text, 8).map_err(|_| format!("invalid value for {key}: {text}"))?;
+                let mode =
+                    u32::from_str_radix(text, 8).map_err(|_| format!("invalid value for {key}: {text}"))?;
                 put(&mut self.tmpfs, "Mode", mode.into());
             }
             _ => return Err(format!("unknown option '{key}' in '{field}'")),

@@ -70,7 +70,8 @@ fn parse(text: &str) -> Result<Attachment, String> {
             }
             "gw-priority" => {
                 let number = value.parse();
-                network.priority = number.map_err(|_| format!("invalid gw-priority ({value}): invalid syntax"))?;
+                network.priority =
+                    number.map_err(|_| format!("invalid gw-priority ({value}): invalid syntax"))?;
             }
             other => return Err(format!("invalid field key {other}")),
         }
@@ -123,7 +124,8 @@ impl NetworkOptions {
         }
         self.apply(&mut networks[0])?;
         let (mut endpoints, alone) = (Map::new(), networks.len() == 1);
-        let mixed = networks.iter().any(|n| is_user_defined(&n.name)) && !networks.iter().all(|n| is_user_defined(&n.name));
+        let mixed = networks.iter().any(|n| is_user_defined(&n.name))
+            && !networks.iter().all(|n| is_user_defined(&n.name));
         for network in networks {
             let endpoint = endpoint(&network)?;
             let name = network.name;
@@ -142,10 +144,16 @@ impl NetworkOptions {
     /// The options without a network's name are of the first one.
     fn apply(&self, network: &mut Attachment) -> anyhow::Result<()> {
         let conflicts = [
-            (!network.aliases.is_empty() && !self.network_alias.is_empty(), "--network-alias and per-network alias"),
+            (
+                !network.aliases.is_empty() && !self.network_alias.is_empty(),
+                "--network-alias and per-network alias",
+            ),
             (network.ipv4.is_some() && self.ip.is_some(), "--ip and per-network IPv4 address"),
             (network.ipv6.is_some() && self.ip6.is_some(), "--ip6 and per-network IPv6 address"),
-            (network.mac.is_some() && self.mac_address.is_some(), "--mac-address and per-network MAC address"),
+            (
+                network.mac.is_some() && self.mac_address.is_some(),
+                "--mac-address and per-network MAC address",
+            ),
             (
                 !network.link_local.is_empty() && !self.link_local_ip.is_empty(),
                 "--link-local-ip and per-network link-local IP addresses",

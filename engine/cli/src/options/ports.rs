@@ -37,7 +37,9 @@ impl Ports {
             // One port of a container may have any of a range.
             && first != last
         {
-            return Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"));
+            return Err(format!(
+                "invalid ranges specified for container and host Ports: {container} and {host}"
+            ));
         }
         for port in first..=last {
             let host_port = match host_range {
@@ -111,10 +113,12 @@ fn split(text: &str) -> Result<(&str, &str, &str), String> {
 fn protocol(text: &str) -> Result<(&str, &str), String> {
     match text.split_once('/') {
         None => Ok((text, "tcp")),
-        Some((ports, kind)) => match ["tcp", "udp", "sctp"].into_iter().find(|k| k.eq_ignore_ascii_case(kind)) {
-            Some(kind) => Ok((ports, kind)),
-            None => Err(format!("invalid proto: {kind}")),
-        },
+        Some((ports, kind)) => {
+            match ["tcp", "udp", "sctp"].into_iter().find(|k| k.eq_ignore_ascii_case(kind)) {
+                Some(kind) => Ok((ports, kind)),
+                None => Err(format!("invalid proto: {kind}")),
+            }
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{Receiver, channel};
 
 pub(crate) use demux::{Demux, write_all};
-pub(crate) use detach::{DetachKeys, DEFAULT_DETACH_KEYS};
-pub(crate) use signals::{forward, follow_size, interrupted};
+pub(crate) use detach::{DEFAULT_DETACH_KEYS, DetachKeys};
+pub(crate) use signals::{follow_size, forward};
 pub(crate) use terminal::{RawMode, size, stdin_is_terminal, stdout_is_terminal};
 
 /// Bytes copied at once.

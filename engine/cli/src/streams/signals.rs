@@ -6,15 +6,8 @@ use super::terminal::size;
 use crate::client::Client;
 
 /// Signals that are passed on to a container, as far as a program may catch them.
-const PASSED_ON: [(&str, i32); 7] = [
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("USR1", 10),
-    ("USR2", 12),
-    ("TERM", 15),
-    ("CONT", 18),
-];
+const PASSED_ON: [(&str, i32); 7] =
+    [("HUP", 1), ("INT", 2), ("QUIT", 3), ("USR1", 10), ("USR2", 12), ("TERM", 15), ("CONT", 18)];
 
 /// Passes signals on to a container until it is dropped.
 pub(crate) async fn forward(client: &Client, container: &str) -> io::Result<()> {
@@ -45,15 +38,4 @@ pub(crate) async fn follow_size(client: &Client, path: &str) -> io::Result<()> {
         }
         changed.recv().await;
     }
-}
-
-/// Resolves when the user wants this to end.
-pub(crate) async fn interrupted() -> io::Result<()> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

@@ -131,7 +131,7 @@ impl<R: Read> TarReader<R> {
         if archived > FILE_MAX_BYTES {
             return Err(malformed("size"));
         }
-        let kind = header.entry_type();
+        let (kind, old) = (header.entry_type(), header.as_old());
         // Links and directories have no data, whatever their size field says (POSIX pax, "size").
         let has_data = matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse);
         let mut entry = Entry {
@@ -141,9 +141,15 @@ impl<R: Read> TarReader<R> {
                 .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned))
                 .unwrap_or_default(),
             kind,
-            mode: header.mode().map_err(|_| malformed("mode"))?,
-            uid: pending.uid.map_or_else(|| header.uid(), Ok).map_err(|_| malformed("uid"))?,
-            gid: pending.gid.map_or_else(|| header.gid(), Ok).map_err(|_| malformed("gid"))?,
+            mode: unless_blank(&old.mode, || header.mode()).map_err(|_| malformed("mode"))?,
+            uid: pending
+                .uid
+                .map_or_else(|| unless_blank(&old.uid, || header.uid()), Ok)
+                .map_err(|_| malformed("uid"))?,
+            gid: pending
+                .gid
+                .map_or_else(|| unless_blank(&old.gid, || header.gid()), Ok)
+                .map_err(|_| malformed("gid"))?,
             mtime: match pending.mtime {
                 Some(mtime) => mtime,
                 None => (header_mtime(header).ok_or_else(|| malformed("mtime"))?, 0),
@@ -429,4 +435,8 @@ fn timestamp(value: &[u8]) -> Option<(i64, u32)> {
         (true, 0) => Some((-seconds, 0)),
         (true, _) => Some((-seconds - 1, 1_000_000_000 - nanoseconds)),
     }
+}
+/// The number of a header field; zero if nothing stands there, as GNU tar and Go read it.
+fn unless_blank<T: Default>(field: &[u8], number: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { number() }
 }

@@ -55,6 +55,14 @@ impl ImageStore {
         Ok(reclaimed)
     }
 
+    /// The layers that images have.
+    ///
+    /// # Errors
+    /// Those of reading the records.
+    pub fn layers_of_images(&self) -> Result<HashSet<ChainId>, StoreError> {
+        Ok(self.needed_by_images(&HashSet::new())?.0)
+    }
+
     /// Removes all blobs but those that are needed; the caller holds the store's lock.
     pub(super) fn remove_blobs(
         &self,

@@ -29,7 +29,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let state = &found["State"];
     anyhow::ensure!(state["Running"] == true, "cannot attach to a stopped container, start it first");
     anyhow::ensure!(state["Paused"] != true, "cannot attach to a paused container, unpause it first");
-    anyhow::ensure!(state["Restarting"] != true, "cannot attach to a restarting container, wait until it is running");
+    anyhow::ensure!(
+        state["Restarting"] != true,
+        "cannot attach to a restarting container, wait until it is running"
+    );
     let tty = found["Config"]["Tty"] == true;
     let stdin = !args.no_stdin && found["Config"]["OpenStdin"] == true;
     check_terminal(stdin, tty)?;

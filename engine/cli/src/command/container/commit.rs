@@ -28,7 +28,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let mut request = context.client.post("/commit").query("container", super::super::named("container", &args.container)?);
+    let mut request =
+        context.client.post("/commit").query("container", super::super::named("container", &args.container)?);
     if let Some(name) = &args.name {
         let reference = pull::parse(name)?;
         request = request.query("repo", reference.familiar_name()).maybe("tag", reference.tag());

@@ -45,8 +45,12 @@ const GO_SYMLINK: u64 = 1 << 27;
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     match (Place::parse(&args.source), Place::parse(&args.target)) {
-        (Place::Container(name, path), Place::Local(target)) => copy_out(context, args, &name, &path, &target).await?,
-        (Place::Local(source), Place::Container(name, path)) => copy_in_to(context, args, &source, &name, &path).await?,
+        (Place::Container(name, path), Place::Local(target)) => {
+            copy_out(context, args, &name, &path, &target).await?
+        }
+        (Place::Local(source), Place::Container(name, path)) => {
+            copy_in_to(context, args, &source, &name, &path).await?
+        }
         (Place::Container(..), Place::Container(..)) => bail!("copying between containers is not supported"),
         (Place::Local(_), Place::Local(_)) => bail!("must specify at least one container source"),
     }
@@ -94,7 +98,13 @@ impl Stat {
     }
 }
 
-async fn copy_out(context: &Context, args: &Args, name: &str, path: &str, target: &str) -> anyhow::Result<()> {
+async fn copy_out(
+    context: &Context,
+    args: &Args,
+    name: &str,
+    path: &str,
+    target: &str,
+) -> anyhow::Result<()> {
     let container = super::path(name)?;
     let (mut path, mut name) = (path.to_owned(), base(path));
     if args.follow_link
@@ -193,7 +203,13 @@ fn unpack(archive: impl Read, plan: &Plan, contents: bool) -> io::Result<()> {
     }
 }
 
-async fn copy_in_to(context: &Context, args: &Args, source: &str, name: &str, path: &str) -> anyhow::Result<()> {
+async fn copy_in_to(
+    context: &Context,
+    args: &Args,
+    source: &str,
+    name: &str,
+    path: &str,
+) -> anyhow::Result<()> {
     let container = super::path(name)?;
     let shown = format!("{name}:{path}");
     let (mut path, mut found) = (path.to_owned(), Found { exists: false, directory: false });
@@ -252,7 +268,13 @@ impl<T: io::Write> io::Write for Counted<T> {
 }
 
 /// An archive of a file or directory here, and the directory of the container that it belongs in.
-fn pack(args: &Args, source: &str, target: &Path, found: Found, sent: Counter) -> anyhow::Result<(Body, PathBuf)> {
+fn pack(
+    args: &Args,
+    source: &str,
+    target: &Path,
+    found: Found,
+    sent: Counter,
+) -> anyhow::Result<(Body, PathBuf)> {
     let given = PathBuf::from(source);
     let failed = || format!("lstat {source}");
     let follow = args.follow_link || source.ends_with('/') || source.ends_with("/.");
@@ -301,7 +323,10 @@ mod tests {
     #[test]
     fn things_get_the_name_they_are_to_have() {
         let dir = tempfile::tempdir().unwrap();
-        let plan = |rename: Option<&str>| Plan { directory: dir.path().to_owned(), rename: rename.map(str::to_owned) };
+        let plan = |rename: Option<&str>| Plan {
+            directory: dir.path().to_owned(),
+            rename: rename.map(str::to_owned),
+        };
         unpack(&archive(&[("a", "1")])[..], &plan(None), false).unwrap();
         unpack(&archive(&[("a", "2")])[..], &plan(Some("b")), false).unwrap();
         unpack(&archive(&[("x", "3"), ("y", "4")])[..], &plan(Some("c")), true).unwrap();

@@ -36,7 +36,8 @@ impl Found {
         match std::fs::metadata(path) {
             Ok(metadata) => Ok(Self { exists: true, directory: metadata.is_dir() }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let parent =
+                    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 ensure!(
                     parent.is_dir(),
                     "invalid output path: directory {:?} does not exist",
@@ -57,7 +58,12 @@ pub(super) struct Plan {
 }
 
 /// Decides by what is copied and what is there. `name` is what the archive's top is called, a dot if it has none.
-pub(super) fn plan(name: &str, source_is_directory: bool, target: &Path, found: Found) -> anyhow::Result<Plan> {
+pub(super) fn plan(
+    name: &str,
+    source_is_directory: bool,
+    target: &Path,
+    found: Found,
+) -> anyhow::Result<Plan> {
     let text = target.to_string_lossy();
     if found.exists && found.directory {
         return Ok(Plan { directory: target.to_owned(), rename: None });
@@ -100,9 +106,16 @@ mod tests {
     const NOTHING: Found = Found { exists: false, directory: false };
 
     #[track_caller]
-    fn check(name: &str, is_directory: bool, target: &str, found: Found, wanted: Result<(&str, Option<&str>), &str>) {
+    fn check(
+        name: &str,
+        is_directory: bool,
+        target: &str,
+        found: Found,
+        wanted: Result<(&str, Option<&str>), &str>,
+    ) {
         let planned = plan(name, is_directory, Path::new(target), found);
-        let planned = planned.map(|p| (p.directory.display().to_string(), p.rename)).map_err(|e| e.to_string());
+        let planned =
+            planned.map(|p| (p.directory.display().to_string(), p.rename)).map_err(|e| e.to_string());
         let wanted = wanted.map(|(d, r)| (d.to_owned(), r.map(str::to_owned))).map_err(str::to_owned);
         assert_eq!(planned, wanted);
     }
@@ -127,6 +140,9 @@ mod tests {
         assert_eq!(Place::parse("./a:b"), Place::Local("./a:b".to_owned()));
         assert_eq!(Place::parse("/a:b"), Place::Local("/a:b".to_owned()));
         assert_eq!(Place::parse("file"), Place::Local("file".to_owned()));
-        assert_eq!((base("/etc/."), base("/etc/"), base("a/b"), base("/")), (".".to_owned(), "etc".to_owned(), "b".to_owned(), String::new()));
+        assert_eq!(
+            (base("/etc/."), base("/etc/"), base("a/b"), base("/")),
+            (".".to_owned(), "etc".to_owned(), "b".to_owned(), String::new())
+        );
     }
 }

@@ -56,7 +56,9 @@ pub(super) async fn create(
     match options.pull.as_str() {
         "always" => pull::to_stderr(context, image, platform, quiet).await?,
         "missing" | "never" => {}
-        other => anyhow::bail!("invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""),
+        other => anyhow::bail!(
+            "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
+        ),
     }
     let post = || {
         let request = context.client.post("/containers/create").maybe("name", options.name.as_deref());

@@ -45,5 +45,9 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
 fn host(binding: &Value) -> String {
     let text = |name: &str| binding[name].as_str().unwrap_or_default();
     let ip = text("HostIp");
-    if ip.contains(':') { format!("[{ip}]:{}", text("HostPort")) } else { format!("{ip}:{}", text("HostPort")) }
+    if ip.contains(':') {
+        format!("[{ip}]:{}", text("HostPort"))
+    } else {
+        format!("{ip}:{}", text("HostPort"))
+    }
 }

@@ -68,8 +68,7 @@ pub(crate) const USAGE: Listing = Listing {
 };
 
 /// The same with the sizes.
-const SIZED: &str =
-    "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
+const SIZED: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     let listing = if args.size { Listing { table: SIZED, ..LISTING } } else { LISTING };
@@ -185,7 +184,8 @@ mod tests {
             {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
             {"PrivatePort": 443, "Type": "tcp"},
         ]);
-        let rows = [container("ab", "web", ports), container("cd", "worker", json!([]))].map(|c| row(&c, true));
+        let rows =
+            [container("ab", "web", ports), container("cd", "worker", json!([]))].map(|c| row(&c, true));
         let format = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}\t{{.Label \"a\"}}";
         let table = Format::choose(LISTING, Some(format), None, None).unwrap().render(&rows).unwrap();
         insta::assert_snapshot!(table, @r#"

@@ -12,8 +12,10 @@ pub(super) fn column(ports: &[Value]) -> String {
         .iter()
         .map(|p| (number(&p["PrivatePort"]), text(&p["IP"]), number(&p["PublicPort"]), text(&p["Type"])))
         .collect();
-    let mut entries: Vec<Entry<'_>> =
-        ports.iter().map(|(private, ip, public, kind)| (*private, ip.as_str(), *public, kind.as_str())).collect();
+    let mut entries: Vec<Entry<'_>> = ports
+        .iter()
+        .map(|(private, ip, public, kind)| (*private, ip.as_str(), *public, kind.as_str()))
+        .collect();
     entries.sort_unstable();
     render(&entries)
 }
@@ -43,7 +45,11 @@ fn render(entries: &[Entry<'_>]) -> String {
 
 fn entry(((ip, kind), first, last): &((&str, &str), u16, u16)) -> String {
     let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
-    if ip.is_empty() { format!("{range}/{kind}") } else { format!("{}:{range}->{range}/{kind}", bracketed(ip)) }
+    if ip.is_empty() {
+        format!("{range}/{kind}")
+    } else {
+        format!("{}:{range}->{range}/{kind}", bracketed(ip))
+    }
 }
 
 fn bracketed(ip: &str) -> String {

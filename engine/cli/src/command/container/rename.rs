@@ -15,10 +15,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     let (old, new) = (args.container.trim(), args.name.trim());
-    anyhow::ensure!(
-        !old.is_empty() && !new.is_empty(),
-        "Error: Neither old nor new names may be empty"
-    );
+    anyhow::ensure!(!old.is_empty() && !new.is_empty(), "Error: Neither old nor new names may be empty");
     context.client.post(format!("{}/rename", super::path(old)?)).query("name", new).done().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -53,7 +53,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     } else if !args.options.attach.is_empty() {
         return Err(told(anyhow::anyhow!("Conflicting options: -a and -d")));
     }
-    let body = args.options.body(&args.image, &args.command, args.detach, &context.proxies()).map_err(told)?;
+    let body =
+        args.options.body(&args.image, &args.command, args.detach, &context.proxies()).map_err(told)?;
     let id = create(context, &args.options, &args.image, &body, args.quiet).await.map_err(told)?;
     let path = format!("/containers/{id}");
     if args.detach {

@@ -55,8 +55,7 @@ const REFRESH: Duration = Duration::from_millis(500);
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let format =
-        Format::choose(LISTING, args.format.as_deref(), context.config.text("statsFormat"), None)?;
+    let format = Format::choose(LISTING, args.format.as_deref(), context.config.text("statsFormat"), None)?;
     if args.no_stream {
         let names = names(context, args).await?;
         let answers: Vec<_> = futures::stream::iter(&names)

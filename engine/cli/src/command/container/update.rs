@@ -66,9 +66,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     );
     let mut errors = Errors::default();
     for name in &args.containers {
-        let answer = async {
-            context.client.post(format!("{}/update", super::path(name)?)).json(&body).value().await
-        };
+        let answer =
+            async { context.client.post(format!("{}/update", super::path(name)?)).json(&body).value().await };
         let Some(answer) = errors.keep(answer.await)? else { continue };
         output::line(name)?;
         for warning in answer["Warnings"].as_array().into_iter().flatten() {

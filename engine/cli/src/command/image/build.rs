@@ -98,7 +98,6 @@ pub(crate) struct Args {
     context: String,
 }
 
-
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     for tag in &args.tag {
         let parsed = super::pull::parse(tag);

@@ -22,7 +22,10 @@ pub(super) enum Source {
     /// The daemon fetches it.
     Remote(String),
     Archive(Body),
-    Directory { body: Body, dockerfile: String },
+    Directory {
+        body: Body,
+        dockerfile: String,
+    },
 }
 
 /// Finds out what `build` is to be given.
@@ -93,18 +96,25 @@ fn directory(context: &Path, file: Option<&str>) -> anyhow::Result<Source> {
                 Some(path) if Path::new(path).exists() => PathBuf::from(path),
                 Some(path) => context.join(path),
             };
-            let missing = || format!("unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat {}", path.display());
+            let missing = || {
+                format!(
+                    "unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat {}",
+                    path.display()
+                )
+            };
             let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let directory = directory.canonicalize().with_context(missing)?;
             let whole = directory.join(path.file_name().unwrap_or_default());
             fs::metadata(&whole).with_context(missing)?;
-            if let Ok(inside) = whole.strip_prefix(&context) { inside.to_owned() } else {
+            if let Ok(inside) = whole.strip_prefix(&context) {
+                inside.to_owned()
+            } else {
                 outside = Some(fs::read(&whole).with_context(missing)?);
                 PathBuf::from(OUTSIDE)
             }
         }
     };
-    let ignore = Ignore::load(&context, &context.join(&dockerfile))?;
+    let ignore = Ignore::load(&context, &context.join(&dockerfile), |path| fs::read(path))?;
     let dockerfile = dockerfile.to_string_lossy().into_owned();
     let kept = [dockerfile.clone(), ".dockerignore".to_owned(), format!("{dockerfile}.dockerignore")];
     let body = produced(move |pieces| {
@@ -147,9 +157,8 @@ impl<W: io::Write> Walk<'_, W> {
             let ignored = !needed && self.ignore.is_ignored(&name);
             if !ignored {
                 let whole = self.context.join(&path);
-                archive::append(self.archive, &whole, &path, &metadata, Owner::Root).map_err(|error| {
-                    io::Error::new(error.kind(), format!("{}: {error}", whole.display()))
-                })?;
+                archive::append(self.archive, &whole, &path, &metadata, Owner::Root)
+                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", whole.display())))?;
             }
             if metadata.is_dir() {
                 let within = |kept: &String| Path::new(kept).starts_with(&path);
@@ -173,7 +182,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let bytes = runtime.block_on(body.collect()).unwrap().to_bytes();
         let mut archive = tar::Archive::new(&bytes[..]);
-        let names = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
+        let names =
+            archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
         (names, dockerfile)
     }
 

@@ -60,8 +60,7 @@ pub(crate) const USAGE: Listing = Listing {
 };
 
 /// The same with digests.
-const DIGESTS: &str =
-    "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const DIGESTS: &str = "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     let listing = if args.digests { Listing { table: DIGESTS, ..LISTING } } else { LISTING };
@@ -133,7 +132,8 @@ fn names(image: &Value, digests: bool) -> Vec<Name> {
 
 fn row(image: &Value, [repository, tag, digest]: &Name, truncate: bool) -> Row {
     let id = image["Id"].as_str().unwrap_or_default();
-    let created = image["Created"].as_i64().and_then(|at| Timestamp::from_second(at).ok()).unwrap_or_default();
+    let created =
+        image["Created"].as_i64().and_then(|at| Timestamp::from_second(at).ok()).unwrap_or_default();
     let count = |name: &str| match image[name].as_i64() {
         Some(count) if count >= 0 => count.to_string(),
         _ => "N/A".to_owned(),
@@ -180,7 +180,8 @@ mod tests {
             json!({"Id": "sha256:".to_owned() + &"cd".repeat(32), "RepoTags": null, "RepoDigests": [], "Created": 0,
                 "Size": 0}),
         ];
-        let rows: Vec<Row> = images.iter().flat_map(|i| names(i, true).into_iter().map(|n| row(i, &n, true))).collect();
+        let rows: Vec<Row> =
+            images.iter().flat_map(|i| names(i, true).into_iter().map(|n| row(i, &n, true))).collect();
         let listing = Listing { table: DIGESTS, ..LISTING };
         insta::assert_snapshot!(Format::choose(listing, None, None, None).unwrap().render(&rows).unwrap(), @r"
         REPOSITORY      TAG       DIGEST      IMAGE ID       CREATED   SIZE

@@ -31,7 +31,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
             copy_in(std::io::stdin())
         }
     };
-    let request = context.client.post("/images/load").flag("quiet", args.quiet || !streams::stdout_is_terminal());
+    let request =
+        context.client.post("/images/load").flag("quiet", args.quiet || !streams::stdout_is_terminal());
     let request = request.maybe("platform", args.platform.as_deref());
     let answer = request.body("application/x-tar", body).send().await?;
     progress::show(answer.lines(), Target::Stdout, |_| {}).await?;

@@ -41,7 +41,9 @@ pub(crate) fn print(pruned: &Value) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     for item in pruned["ImagesDeleted"].as_array().into_iter().flatten() {
         for (what, word) in [("Untagged", "untagged"), ("Deleted", "deleted")] {
-            lines.extend(item[what].as_str().filter(|name| !name.is_empty()).map(|name| format!("{word}: {name}")));
+            lines.extend(
+                item[what].as_str().filter(|name| !name.is_empty()).map(|name| format!("{word}: {name}")),
+            );
         }
     }
     if !lines.is_empty() {

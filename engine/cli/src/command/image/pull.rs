@@ -26,10 +26,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     let reference = parse(&args.name)?;
-    anyhow::ensure!(
-        !args.all_tags,
-        "--all-tags is not supported: pull the tags that are needed one by one"
-    );
+    anyhow::ensure!(!args.all_tags, "--all-tags is not supported: pull the tags that are needed one by one");
     if !args.quiet && reference.tag() == Some("latest") && !args.name.ends_with(":latest") {
         output::line("Using default tag: latest")?;
     }

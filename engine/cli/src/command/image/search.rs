@@ -59,8 +59,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let row = |result: &Value| {
         let text = |name: &str| result[name].as_str().unwrap_or_default().replace(['\n', '\r'], " ");
         let description = text("description");
-        let description =
-            if args.no_trunc { description } else { ellipsis(&description, DESCRIPTION_MAX) };
+        let description = if args.no_trunc { description } else { ellipsis(&description, DESCRIPTION_MAX) };
         Row::new([
             ("Description", description.into()),
             ("IsAutomated", mark(&result["is_automated"]).into()),

@@ -132,7 +132,10 @@ fn ipam(args: &Args) -> anyhow::Result<Vec<Value>> {
     for text in &args.subnet {
         let subnet = Subnet::parse(text)?;
         let overlaps = |other: &Subnet| other.contains(subnet.address) || subnet.contains(other.address);
-        ensure!(!subnets.iter().any(|(other, _)| overlaps(other)), "multiple overlapping subnet configuration is not supported");
+        ensure!(
+            !subnets.iter().any(|(other, _)| overlaps(other)),
+            "multiple overlapping subnet configuration is not supported"
+        );
         subnets.push((subnet, [("Subnet".to_owned(), Value::from(text.as_str()))].into_iter().collect()));
     }
     let mut place = |address: IpAddr, name: &str, text: &str, what: &str| -> anyhow::Result<()> {
@@ -151,7 +154,8 @@ fn ipam(args: &Args) -> anyhow::Result<Vec<Value>> {
         place(address, "Gateway", text, "gateway")?;
     }
     for text in &args.aux_address {
-        let address = text.split_once('=').and_then(|(name, address)| Some((name, address.parse::<IpAddr>().ok()?)));
+        let address =
+            text.split_once('=').and_then(|(name, address)| Some((name, address.parse::<IpAddr>().ok()?)));
         let Some((name, address)) = address else { bail!("invalid aux-address: {text}") };
         let Some((_, config)) = subnets.iter_mut().find(|(subnet, _)| subnet.contains(address)) else {
             bail!("no matching subnet for aux-address {address}");
@@ -192,7 +196,10 @@ mod tests {
         let error = |subnets: &[&str], ranges: &[&str], gateways: &[&str]| {
             ipam(&args(subnets, ranges, gateways)).unwrap_err().to_string()
         };
-        assert_eq!(error(&[], &[], &["10.0.0.1"]), "every ip-range or gateway must have a corresponding subnet");
+        assert_eq!(
+            error(&[], &[], &["10.0.0.1"]),
+            "every ip-range or gateway must have a corresponding subnet"
+        );
         assert_eq!(error(&["10.0.0.0/8"], &[], &["11.0.0.1"]), "no matching subnet for gateway 11.0.0.1");
         assert_eq!(error(&["10.0.0.0"], &[], &[]), "invalid CIDR address: 10.0.0.0");
         assert!(error(&["10.0.0.0/8", "10.1.0.0/16"], &[], &[]).contains("overlapping"));

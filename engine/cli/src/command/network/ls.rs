@@ -43,7 +43,8 @@ const LISTING: Listing = Listing {
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     let quiet = args.quiet.then_some("{{.ID}}");
-    let format = Format::choose(LISTING, args.format.as_deref(), context.config.text("networksFormat"), quiet)?;
+    let format =
+        Format::choose(LISTING, args.format.as_deref(), context.config.text("networksFormat"), quiet)?;
     let found = context.client.get("/networks").filters(&filters(&args.filter)?).value().await?;
     let mut found: Vec<Value> = found.as_array().cloned().unwrap_or_default();
     found.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));

@@ -56,7 +56,8 @@ fn number(value: &Value) -> f64 {
 }
 
 fn row(kind: &str, total: usize, active: usize, size: f64, reclaimable: f64) -> Row {
-    let share = if size > 0.0 { format!(" ({:.0}%)", (reclaimable * 100.0 / size).floor()) } else { String::new() };
+    let share =
+        if size > 0.0 { format!(" ({:.0}%)", (reclaimable * 100.0 / size).floor()) } else { String::new() };
     Row::new([
         ("Active", active.to_string().into()),
         ("Reclaimable", format!("{}{share}", bytes(reclaimable)).into()),
@@ -91,7 +92,13 @@ fn volumes_row(usage: &Value) -> Row {
         all.map(|volume| number(&volume["UsageData"]["Size"])).sum()
     };
     let idle = size(&mut volumes.iter().filter(|volume| !is_used(volume)));
-    row("Local Volumes", volumes.len(), volumes.iter().filter(is_used).count(), size(&mut volumes.iter()), idle)
+    row(
+        "Local Volumes",
+        volumes.len(),
+        volumes.iter().filter(is_used).count(),
+        size(&mut volumes.iter()),
+        idle,
+    )
 }
 
 fn cache_row(usage: &Value) -> Row {

@@ -84,7 +84,8 @@ fn lines(info: &Value) -> String {
     line("ID", &info["ID"]);
     line("Docker Root Dir", &info["DockerRootDir"]);
     line("Debug Mode", &info["Debug"]);
-    for (name, field) in [("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy")] {
+    for (name, field) in [("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy")]
+    {
         if !shown(&info[field]).is_empty() {
             line(name, &info[field]);
         }

@@ -30,11 +30,11 @@ pub(crate) async fn run(context: &mut Context, args: &Args) -> anyhow::Result<Ex
     let server = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://")).unwrap_or(server);
     let known = credentials::find(&context.config, server)?;
     let password = match (&args.password, args.password_stdin) {
-        (Some(_), true) => anyhow::bail!("conflicting options: cannot specify both --password and --password-stdin"),
+        (Some(_), true) => {
+            anyhow::bail!("conflicting options: cannot specify both --password and --password-stdin")
+        }
         (Some(password), false) => {
-            output::complain(
-                "WARNING! Using --password via the CLI is insecure. Use --password-stdin.",
-            );
+            output::complain("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
             Some(password.clone())
         }
         (None, true) => {
@@ -91,7 +91,8 @@ fn ask(user: Option<String>, password: Option<String>, default: &str) -> anyhow:
     let user = match user {
         Some(user) => user,
         None => {
-            let shown = if default.is_empty() { "Username: ".to_owned() } else { format!("Username ({default}): ") };
+            let shown =
+                if default.is_empty() { "Username: ".to_owned() } else { format!("Username ({default}): ") };
             let typed = prompt(&shown)?;
             if typed.is_empty() { default.to_owned() } else { typed }
         }

@@ -66,7 +66,8 @@ fn architecture() -> &'static str {
 }
 
 fn text(client: &Value, server: &Value) -> String {
-    let line = |indent: &str, name: &str, value: &str| format!("{:COLUMN$}{value}\n", format!("{indent}{name}:"));
+    let line =
+        |indent: &str, name: &str, value: &str| format!("{:COLUMN$}{value}\n", format!("{indent}{name}:"));
     let of = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
     let mut text = format!("Client: {}\n", of(&client["Platform"], "Name"));
     text.push_str(&line(" ", "Version", &of(client, "Version")));

@@ -44,7 +44,8 @@ pub(crate) const USAGE: Listing = Listing { table: "table {{.Name}}\t{{.Links}}\
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     let quiet = args.quiet.then_some("{{.Name}}");
-    let format = Format::choose(LISTING, args.format.as_deref(), context.config.text("volumesFormat"), quiet)?;
+    let format =
+        Format::choose(LISTING, args.format.as_deref(), context.config.text("volumesFormat"), quiet)?;
     let found = context.client.get("/volumes").filters(&filters(&args.filter)?).value().await?;
     let mut found: Vec<Value> = found["Volumes"].as_array().cloned().unwrap_or_default();
     found.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));

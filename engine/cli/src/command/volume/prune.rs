@@ -21,7 +21,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
     let mut filters = filters(&args.filter)?;
     if args.all {
-        anyhow::ensure!(filters.get("all").is_none(), "conflicting options: cannot specify both --all and --filter all=1");
+        anyhow::ensure!(
+            filters.get("all").is_none(),
+            "conflicting options: cannot specify both --all and --filter all=1"
+        );
         filters["all"] = serde_json::json!(["true"]);
     }
     let what = if args.all { "all local volumes" } else { "anonymous local volumes" };

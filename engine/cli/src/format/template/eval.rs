@@ -9,9 +9,25 @@ const COUNT_MAX: i64 = 1_000_000;
 
 /// Members of Docker's objects that are maps, where a key that is not there is no mistake.
 const MAPS: [&str; 19] = [
-    "Labels", "Options", "DriverOpts", "Networks", "Ports", "Volumes", "ExposedPorts", "Sysctls", "Tmpfs",
-    "Annotations", "PortBindings", "Config", "Data", "StorageOpt", "Containers", "Runtimes", "Status",
-    "Attributes", "IndexConfigs",
+    "Labels",
+    "Options",
+    "DriverOpts",
+    "Networks",
+    "Ports",
+    "Volumes",
+    "ExposedPorts",
+    "Sysctls",
+    "Tmpfs",
+    "Annotations",
+    "PortBindings",
+    "Config",
+    "Data",
+    "StorageOpt",
+    "Containers",
+    "Runtimes",
+    "Status",
+    "Attributes",
+    "IndexConfigs",
 ];
 
 /// What a field that is not there means.

@@ -40,7 +40,9 @@ pub(super) fn truth(value: &Value) -> bool {
 /// Functions leave column headers as they are, but for those that make text.
 pub(super) fn call_on_header(name: &str, mut arguments: Vec<Value>) -> Called {
     match name {
-        "json" | "lower" | "upper" | "title" | "split" | "join" | "pad" | "truncate" if !arguments.is_empty() => {
+        "json" | "lower" | "upper" | "title" | "split" | "join" | "pad" | "truncate"
+            if !arguments.is_empty() =>
+        {
             Called::Value(arguments.swap_remove(0))
         }
         _ => call(name, arguments),
@@ -105,7 +107,8 @@ fn text_function(name: &str, arguments: &[Value]) -> Outcome {
         }
         "pad" => {
             let arguments = take(name, arguments, 3)?;
-            let spaces = |value: &Value| " ".repeat(value.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0));
+            let spaces =
+                |value: &Value| " ".repeat(value.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0));
             let whole = text(&arguments[0]);
             if whole.is_empty() {
                 return Ok(whole.into());
@@ -240,7 +243,11 @@ fn equal(arguments: &[Value]) -> Outcome {
         (a, b) => a == b,
     };
     for other in others {
-        if kind(first) != kind(other) && !first.is_null() && !other.is_null() && !(first.is_number() && other.is_number()) {
+        if kind(first) != kind(other)
+            && !first.is_null()
+            && !other.is_null()
+            && !(first.is_number() && other.is_number())
+        {
             return Err(failed("incompatible types for comparison"));
         }
     }

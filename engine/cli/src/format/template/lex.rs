@@ -84,8 +84,9 @@ fn action(source: &str, start: usize) -> Result<Action, TemplateError> {
         let after = rest[end + 2..].trim_start();
         let trim = after.starts_with('-');
         let after = after.strip_prefix('-').unwrap_or(after);
-        let after =
-            after.strip_prefix("}}").ok_or_else(|| error(source, start, "comment ends before closing delimiter"))?;
+        let after = after
+            .strip_prefix("}}")
+            .ok_or_else(|| error(source, start, "comment ends before closing delimiter"))?;
         return Ok((None, source.len() - after.len(), trim));
     }
     let mut tokens = Vec::new();

@@ -12,7 +12,6 @@ mod print;
 use serde_json::Value;
 
 pub(crate) use eval::{Missing, Subject};
-pub(crate) use print::text;
 
 /// A template that has been read.
 #[derive(Debug)]

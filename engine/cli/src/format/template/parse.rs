@@ -58,12 +58,8 @@ enum Ended {
 }
 
 pub(super) fn parse(source: &str) -> Result<Vec<Node>, TemplateError> {
-    let mut parser = Parser {
-        source,
-        pieces: split(source)?.into_iter(),
-        scope: vec!["$".to_owned()],
-        ranges: 0,
-    };
+    let mut parser =
+        Parser { source, pieces: split(source)?.into_iter(), scope: vec!["$".to_owned()], ranges: 0 };
     let (nodes, ended) = parser.list()?;
     match ended {
         Ended::Source => Ok(nodes),
@@ -119,11 +115,7 @@ impl Parser<'_> {
         Ok((nodes, Ended::Source))
     }
 
-    fn else_branch(
-        &mut self,
-        rest: &[Placed],
-        at: usize,
-    ) -> Result<Option<(Branch, Pipe)>, TemplateError> {
+    fn else_branch(&mut self, rest: &[Placed], at: usize) -> Result<Option<(Branch, Pipe)>, TemplateError> {
         let kind = match rest.first().map(|placed| &placed.token) {
             None => return Ok(None),
             Some(Token::Word(word)) if word == "if" => Branch::If,

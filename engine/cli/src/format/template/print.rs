@@ -23,7 +23,8 @@ fn inner(value: &Value) -> String {
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
             members.sort_by_key(|(name, _)| name.as_str());
-            let members: Vec<_> = members.iter().map(|(name, value)| format!("{name}:{}", inner(value))).collect();
+            let members: Vec<_> =
+                members.iter().map(|(name, value)| format!("{name}:{}", inner(value))).collect();
             format!("map[{}]", members.join(" "))
         }
     }

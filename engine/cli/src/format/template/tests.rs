@@ -69,8 +69,10 @@ fn functions() {
     check("{{upper .Name}} {{lower \"AbC\"}} {{title \"some words\"}}", "/WEB abc Some Words");
     check("{{join .Args \", \"}} {{split \"a:b\" \":\"}} {{truncate .Name 2}}", "-c, true [a b] /w");
     check("{{pad .Name 1 2}}|{{pad \"\" 1 1}}|", " /web  ||");
-    check("{{printf \"%s is %d, %5.2f%% %q %v %-6s| %05d\" .Name 3 .Ratio \"a\" true \"ab\" 42}}",
-        "/web is 3,  0.50% \"a\" true ab    | 00042");
+    check(
+        "{{printf \"%s is %d, %5.2f%% %q %v %-6s| %05d\" .Name 3 .Ratio \"a\" true \"ab\" 42}}",
+        "/web is 3,  0.50% \"a\" true ab    | 00042",
+    );
     check("{{printf \"%d\"}} {{printf \"%d\" \"a\"}}", "%!d(MISSING) %!d(string=a)");
     check("{{print 1 2 \"a\" \"b\" 3}} {{println .Name}}", "1 2ab3 /web\n");
     check("{{and .Name .Size}} {{or .State.Health \"none\"}} {{not true}}", "1234567 none false");
@@ -102,7 +104,10 @@ fn mistakes_are_told_in_gos_words() {
 
 #[test]
 fn no_text_makes_it_panic() {
-    let pieces = ["{{", "}}", ".", "$", "a", "(", ")", "|", "\"", "`", "if ", "end", "else ", "range ", "-", " ", ":=", "é", "1"];
+    let pieces = [
+        "{{", "}}", ".", "$", "a", "(", ")", "|", "\"", "`", "if ", "end", "else ", "range ", "-", " ", ":=",
+        "é", "1",
+    ];
     // Every sequence of four of them, as far as it is cheap: what comes out does not matter here.
     for a in pieces {
         for b in pieces {
@@ -125,9 +130,13 @@ fn rows_have_labels_and_known_fields() {
         missing: Missing::Unknown("Container"),
         header: false,
     };
-    let render = |text: &str| Template::parse(text).unwrap().render_subject(subject).map_err(|e| e.to_string());
+    let render =
+        |text: &str| Template::parse(text).unwrap().render_subject(subject).map_err(|e| e.to_string());
     assert_eq!(render("{{.ID}} {{.Label \"a.b-c\"}}{{.Label \"no\"}}").unwrap(), "abc x");
     let error = render("{{.Nope}}").unwrap_err();
-    assert_eq!(error, r#"template: :1:2: executing "" at <.Nope>: can't evaluate field Nope in type Container"#);
+    assert_eq!(
+        error,
+        r#"template: :1:2: executing "" at <.Nope>: can't evaluate field Nope in type Container"#
+    );
     assert!(Template::parse("{{if .ID}}{{(len .Size)}}{{end}}").unwrap().uses("Size"));
 }
