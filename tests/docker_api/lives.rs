@@ -180,7 +180,7 @@ async fn health_is_probed_told_and_shown() {
 }
 
 /// The engine of a daemon's world, in this process.
-async fn engine_of(daemon: &Daemon) -> Engine {
+pub(crate) async fn engine_of(daemon: &Daemon) -> Engine {
     Engine::open(Paths::host(daemon.world.root(), daemon.world.run_dir())).await.unwrap()
 }
 

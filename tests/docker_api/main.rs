@@ -8,6 +8,8 @@ mod images;
 mod listen;
 mod live;
 mod lives;
+mod logging;
+mod networks;
 mod objects;
 mod protocol;
 mod registry;

@@ -69,6 +69,11 @@ impl Crowded {
             room = (room + PAGE).max((room + room * GROWTH_PERCENT / 100) / PAGE * PAGE);
         }
         assert!(failures > 3, "the disk was hardly ever full");
+        // Steps that succeeded are there for the next build, until they are forgotten.
+        let cache = self.machine.root().join("build-cache");
+        if cache.exists() {
+            fs::remove_dir_all(cache).unwrap();
+        }
         // Removing any image takes away the layers that none has.
         let empty = self.machine.path().join("empty.tar");
         expect_success(Command::new("tar").args(["--files-from", "/dev/null", "-cf"]).arg(&empty));

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use engine_runtime::spec::*;
 use engine_runtime::{
-    Capabilities, Client, ExecStreams, Exit, Hierarchies, LaunchError, Launcher, RestartPolicy, Running,
-    State, Status, StdStreams,
+    Capabilities, Client, ExecStreams, Exit, Hierarchies, Joined, LaunchError, Launcher, RestartPolicy,
+    Running, State, Status, StdStreams,
 };
 use engine_types::{ContainerId, Paths};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -56,7 +56,13 @@ impl Box {
             resources: Resources::default(),
             sysctls: BTreeMap::new(),
             shm_size: 64 << 20,
-            log: Some(LogConfig { path: dir.join("log.json"), max_size: None, max_files: 1 }),
+            log: Some(LogConfig {
+                path: dir.join("log.json"),
+                max_size: None,
+                max_files: 1,
+                attrs: BTreeMap::new(),
+                forward: None,
+            }),
             dns: None,
             tether: true,
             cgroup_parent: self.cgroup_parent(),
@@ -72,7 +78,10 @@ impl Box {
     }
 
     pub(crate) fn start(&self, spec: &Spec) -> Result<Running, LaunchError> {
-        Launcher::beside_current_exe().unwrap().start(spec, StdStreams::Supervised)?.proceed(None, None)
+        Launcher::beside_current_exe()
+            .unwrap()
+            .start(spec, StdStreams::Supervised, &Joined::default())?
+            .proceed(None, None)
     }
 
     /// Runs to the end: exit code and log.
@@ -95,7 +104,9 @@ impl Drop for Box {
 }
 
 pub(crate) fn log_text(dir: &Path) -> String {
-    engine_runtime::log::read(&dir.join("log.json")).unwrap().into_iter().map(|entry| entry.log).collect()
+    let mut reader = engine_runtime::log::Reader::open(dir.join("log.json")).unwrap();
+    let lines = reader.read_more().unwrap();
+    lines.iter().map(|line| format!("{}{}", line.text, if line.newline { "\n" } else { "" })).collect()
 }
 
 pub(crate) fn capture() -> ([OwnedFd; 3], std::fs::File) {

@@ -27,6 +27,9 @@ pub(crate) enum ApiError {
     /// What the host was asked for failed.
     #[error("{0}")]
     Internal(String),
+    /// What cannot be had, of any engine.
+    #[error("{0}")]
+    NotImplemented(String),
     /// An option that this engine lacks.
     #[error("{0} is not supported by this engine yet")]
     Unsupported(String),
@@ -73,7 +76,7 @@ impl ApiError {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Conflict(_) | Self::NotModified => ErrorKind::Conflict,
             Self::Forbidden(_) => ErrorKind::Forbidden,
-            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Unsupported(_) | Self::NotImplemented(_) => ErrorKind::Unsupported,
             Self::NoSwarm => ErrorKind::Unavailable,
             Self::Engine(e) => e.kind(),
             Self::Load(e) => e.kind(),

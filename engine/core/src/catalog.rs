@@ -277,6 +277,18 @@ impl Catalog {
         Ok(Some(address))
     }
 
+    /// Gives a container's address on a network back.
+    pub(crate) async fn release_address(
+        &self,
+        container: ContainerId,
+        network: NetworkId,
+    ) -> Result<(), Error> {
+        let query = sqlx::query("DELETE FROM endpoints WHERE container = ? AND network = ?");
+        let query = query.bind(container.to_string()).bind(network.to_string());
+        query.execute(&self.pool).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
     /// Gives a container's addresses back; the networks they were on.
     pub(crate) async fn release_addresses(&self, container: ContainerId) -> Result<Vec<NetworkId>, Error> {
         let query =

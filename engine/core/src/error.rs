@@ -6,9 +6,10 @@ use engine_network::{
     AttachError, BridgeError, FirewallError, FreeSubnetError, NetlinkError, RemoveBridgeError, ReserveError,
 };
 use engine_runtime::{ClientError, LaunchError, ParseRestartPolicyError, StateError};
-use engine_types::{ErrorKind, FULL_DISK_REMEDY, ImageId, Paths};
+use engine_types::{ContainerId, ErrorKind, FULL_DISK_REMEDY, ImageId, Paths};
 
 use crate::health::HealthCheckError;
+use crate::log_driver::LogDriverError;
 use crate::ports::ParsePortError;
 
 /// Why the engine could not do something.
@@ -114,12 +115,59 @@ pub enum Error {
     /// A network's addresses are used up.
     #[error("network {0} has no free address left")]
     NoFreeAddress(String),
+    /// Another container that runs has the address.
+    #[error("Address already in use")]
+    AddressInUse,
+    /// A network of this root has some of the addresses.
+    #[error("Pool overlaps with other one on this address space")]
+    PoolOverlap,
+    /// A container that has no network of its own cannot be put on one.
+    #[error("{0}")]
+    NetworkConflict(&'static str),
+    /// The container is on the network already.
+    #[error("endpoint with name {container} already exists in network {network}")]
+    EndpointExists {
+        /// The container's name.
+        container: String,
+        /// The network's name.
+        network: String,
+    },
+    /// The container is not on the network.
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected {
+        /// The container.
+        container: ContainerId,
+        /// The network's name.
+        network: String,
+    },
+    /// The network is that of a process which takes it down.
+    #[error("network {0} belongs to a run that is under way: only its own containers can be on it")]
+    SessionNetwork(String),
+    /// What is to be shared is not there.
+    #[error("cannot join {what} of a non running container: {container}")]
+    JoinNotRunning {
+        /// `network`, `PID` or `IPC`.
+        what: &'static str,
+        /// The container that has it.
+        container: ContainerId,
+    },
+    /// A container that another is to be told of does not run.
+    #[error("Cannot link to a non running container: /{container} AS {alias}")]
+    LinkNotRunning {
+        /// Its name.
+        container: String,
+        /// How it was to be known.
+        alias: String,
+    },
     /// A text describes no ports.
     #[error(transparent)]
     Port(#[from] ParsePortError),
     /// A health check makes no sense.
     #[error(transparent)]
     HealthCheck(#[from] HealthCheckError),
+    /// Output is to go where it cannot.
+    #[error(transparent)]
+    LogDriver(#[from] LogDriverError),
     /// A text is no restart policy.
     #[error(transparent)]
     RestartPolicy(#[from] ParseRestartPolicyError),
@@ -216,11 +264,19 @@ impl Error {
             Self::NoCommand | Self::InvalidName { .. } => ErrorKind::InvalidArgument,
             Self::Port(e) => e.kind(),
             Self::HealthCheck(e) => e.kind(),
+            Self::LogDriver(e) => e.kind(),
             Self::RestartPolicy(e) => e.kind(),
             Self::RestartAndRemove => ErrorKind::InvalidArgument,
             Self::PortAllocated { .. } => ErrorKind::Conflict,
             Self::Reserve(e) => e.kind(),
             Self::NoFreeAddress(_) => ErrorKind::Unavailable,
+            Self::AddressInUse
+            | Self::PoolOverlap
+            | Self::EndpointExists { .. }
+            | Self::SessionNetwork(_) => ErrorKind::Forbidden,
+            Self::NetworkConflict(_) => ErrorKind::InvalidArgument,
+            Self::NotConnected { .. } => ErrorKind::Internal,
+            Self::JoinNotRunning { .. } | Self::LinkNotRunning { .. } => ErrorKind::Conflict,
             Self::Store(e) => e.kind(),
             Self::Pull(e) => e.kind(),
             Self::Launch(e) => e.kind(),

@@ -26,10 +26,12 @@ mod catalog;
 mod container;
 mod engine;
 mod error;
+mod etc;
 mod events;
 mod health;
 mod images;
 pub mod log;
+mod log_driver;
 mod logs;
 mod names;
 mod network;
@@ -44,12 +46,16 @@ mod starts;
 mod volume;
 
 pub use build_cache::{CachedLayer, beyond};
-pub use container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
+pub use container::{
+    Container, ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode,
+    NetworkMode, Program,
+};
 pub use engine::Engine;
 pub use error::{Error, remedy};
 pub use events::{Event, EventKind};
 pub use health::{HealthCheckError, resolve_health};
 pub use images::RemovedImage;
+pub use log_driver::{LogDriver, LogDriverError};
 pub use logs::Logs;
 pub use network::{Network, NetworkConfig};
 pub use ports::{ExposedPort, ParsePortError, parse_exposed, parse_published};

@@ -41,12 +41,36 @@ pub struct NetworkConfig {
     pub internal: bool,
     /// Its containers may reach the host's own services and link-local addresses.
     pub host_access: bool,
-    /// Its addresses; a subnet that nothing on this machine uses if absent.
+    /// Its addresses; a free range if absent.
     #[serde(default)]
     pub subnet: Option<Ipv4Net>,
-    /// The host's address on it; the subnet's first if absent.
+    /// The host's address on it; the first if absent.
     #[serde(default)]
     pub gateway: Option<Ipv4Addr>,
+    /// Containers that ask for no address get one of these.
+    #[serde(default)]
+    pub range: Option<Ipv4Net>,
+    /// Addresses that no container gets, by what has them.
+    #[serde(default)]
+    pub reserved: BTreeMap<String, Ipv4Addr>,
+    /// Its containers may not reach each other.
+    #[serde(default)]
+    pub isolated: bool,
+    /// What its containers send outside carries their own addresses.
+    #[serde(default)]
+    pub unmasked: bool,
+    /// The largest packet in bytes; as the host's interface to the world if absent.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+    /// Where ports are published that ask for no address of the host; everywhere if absent.
+    #[serde(default)]
+    pub host_ip: Option<Ipv4Addr>,
+    /// What its maker wants to show again; nothing here reads it.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// The same.
+    #[serde(default)]
+    pub attachable: bool,
     /// Free text for tools.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -209,13 +233,38 @@ impl Engine {
             subnet: network.subnet,
             gateway: network.gateway,
             internal: network.config.internal,
-            icc: true,
-            mtu: None,
+            icc: !network.config.isolated,
+            masquerade: !network.config.unmasked,
+            mtu: network.config.mtu,
             host_access: network.config.host_access,
         }
     }
 
-    /// Makes a network on a subnet that nothing on this machine uses. Its bridge is made with its first container.
+    async fn free_subnet(
+        &self,
+        pools: Vec<SubnetPool>,
+        taken: Vec<Ipv4Net>,
+        start: usize,
+    ) -> Result<Ipv4Net, Error> {
+        let (engine, resolvers) = (self.clone(), self.resolv_conf()?.nameservers);
+        let found = blocking(move || {
+            let resolvers: Vec<Ipv4Addr> = resolvers
+                .iter()
+                .filter_map(|server| if let IpAddr::V4(v4) = server { Some(*v4) } else { None })
+                .collect();
+            engine.driver().free_subnet(&pools, &taken, &resolvers, start)
+        });
+        Ok(found.await?)
+    }
+
+    /// A network's switch, if this process holds it.
+    pub(crate) fn held_switch(&self, network: &Network) -> Option<Arc<Switch>> {
+        let place = self.switches().place(network.id);
+        place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a network on the subnet that is asked for, or one that nothing on this machine uses. Its bridge
+    /// is made with its first container.
     pub async fn create_network(&self, config: NetworkConfig) -> Result<Network, Error> {
         let bytes = random()?;
         let id = NetworkId::from_random(bytes);
@@ -225,7 +274,7 @@ impl Engine {
             None if own.is_empty() => (DEFAULT_POOLS.into(), 0),
             None => (own.clone(), 0),
         };
-        let (mut result, wanted) = (Ok(()), config.subnet);
+        let mut result = Ok(());
         for _ in 0..ATTEMPTS {
             let taken = self.catalog().networks().await?;
             if let Some(holder) = taken.iter().find(|row| row.name == config.name) {
@@ -233,19 +282,13 @@ impl Engine {
                 return Err(Error::NameInUse { what: "network", name: config.name, holder });
             }
             let subnets = taken.iter().map(parse_subnet).collect::<Result<Vec<_>, _>>()?;
-            let (engine, pools) = (self.clone(), pools.clone());
-            let resolvers = self.resolv_conf()?.nameservers;
-            let subnet = blocking(move || {
-                if let Some(subnet) = wanted {
-                    return Ok(subnet);
+            let subnet = match config.subnet {
+                Some(asked) if subnets.iter().any(|other| overlap(other, &asked)) => {
+                    return Err(Error::PoolOverlap);
                 }
-                let resolvers: Vec<Ipv4Addr> = resolvers
-                    .iter()
-                    .filter_map(|server| if let IpAddr::V4(v4) = server { Some(*v4) } else { None })
-                    .collect();
-                engine.driver().free_subnet(&pools, &subnets, &resolvers, start)
-            })
-            .await?;
+                Some(asked) => asked,
+                None => self.free_subnet(pools.clone(), subnets, start).await?,
+            };
             let row = NetworkRow {
                 id,
                 name: config.name.clone(),
@@ -261,6 +304,10 @@ impl Engine {
         }
         result.and_then(|()| Err(Error::NoSuchNetwork(config.name)))
     }
+}
+
+fn overlap(one: &Ipv4Net, other: &Ipv4Net) -> bool {
+    one.contains(&other.network()) || other.contains(&one.network())
 }
 
 /// The switches that this process holds. Containers hold copies: what is here only spares asking them.
@@ -292,11 +339,33 @@ impl Network {
         self.config.session.is_some()
     }
 
+    /// Whether it is the network of containers that ask for none in particular.
+    pub fn is_default(&self) -> bool {
+        self.name == DEFAULT_NAME
+    }
+
+    /// Whether a container names it so.
+    pub fn is_called(&self, key: &str) -> bool {
+        key == self.name || key == self.id.to_string()
+    }
+
+    /// The addresses for containers that ask for none.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = Ipv4Addr> + use<'_> {
+        let range = self.config.range.unwrap_or(self.subnet);
+        let is_free = |address: &Ipv4Addr| {
+            *address != self.gateway && !self.config.reserved.values().any(|other| other == address)
+        };
+        let hosts = self.subnet;
+        range.hosts().filter(is_free).filter(move |address| {
+            hosts.prefix_len() >= 31 || (*address != hosts.network() && *address != hosts.broadcast())
+        })
+    }
+
     fn from_row(row: &NetworkRow) -> Result<Self, Error> {
         let subnet = parse_subnet(row)?;
         let config: NetworkConfig = from_json(&row.config)?;
-        let first = || subnet.hosts().next().ok_or_else(|| Error::Damaged(row.subnet.clone()));
-        let gateway = config.gateway.map_or_else(first, Ok)?;
+        let first = subnet.hosts().next().ok_or_else(|| Error::Damaged(row.subnet.clone()))?;
+        let gateway = config.gateway.unwrap_or(first);
         Ok(Self { id: row.id, name: row.name.clone(), subnet, gateway, config, created: row.created })
     }
 }

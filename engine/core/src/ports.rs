@@ -166,6 +166,9 @@ fn wanted(config: &ContainerConfig, network: &Network) -> Vec<PortMapping> {
         return Vec::new();
     }
     let mut wanted = config.ports.clone();
+    for mapping in wanted.iter_mut().filter(|mapping| mapping.host_ip.is_unspecified()) {
+        mapping.host_ip = network.config.host_ip.unwrap_or(mapping.host_ip);
+    }
     if config.publish_all {
         let is_mapped = |exposed: &ExposedPort| {
             config.ports.iter().any(|m| (m.container_port, m.protocol) == (exposed.port, exposed.protocol))
@@ -174,7 +177,7 @@ fn wanted(config: &ContainerConfig, network: &Network) -> Vec<PortMapping> {
             PortMapping {
                 protocol: exposed.protocol,
                 container_port: exposed.port,
-                host_ip: Ipv4Addr::UNSPECIFIED,
+                host_ip: network.config.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
                 host_ports: None,
             }
         }));

@@ -20,9 +20,10 @@ use tokio::net::unix::pipe;
 use tokio::sync::OnceCell;
 
 use crate::catalog::{ContainerRow, to_json};
-use crate::container::{ContainerConfig, NetworkMode};
+use crate::container::{ContainerConfig, EndpointConfig, NetworkMode, Place};
 use crate::engine::{Engine, blocking, random};
 use crate::error::{At, Error};
+use crate::etc::Etc;
 use crate::network::{Network, NetworkConfig};
 use crate::process::Process;
 
@@ -141,14 +142,17 @@ impl BuildSandbox<'_> {
     async fn start(&self, spec: Spec, streams: StdStreams) -> Result<Process, Error> {
         let (engine, id, state_dir) = (self.engine.clone(), spec.id, spec.state_dir.clone());
         if self.commands.network != BuildNetwork::Bridge {
-            return Process::new(blocking(move || engine.launch(&spec, streams, None)).await?).at(state_dir);
+            return Process::new(blocking(move || engine.launch(&spec, streams, &[])).await?).at(state_dir);
         }
         let network = self.network().await?.clone();
         engine.adopt_switch(&network).await?;
-        let candidates = network.subnet.hosts().filter(|&a| a != network.gateway);
-        let address = engine.catalog().allocate_address(id, network.id, &[], candidates).await?;
+        let address = engine.catalog().allocate_address(id, network.id, &[], network.candidates()).await?;
         let address = address.ok_or_else(|| Error::NoFreeAddress(network.name.clone()))?;
-        let running = blocking(move || engine.launch(&spec, streams, Some((&network, address))));
+        let running = blocking(move || {
+            let mut place = Place::new(EndpointConfig::default(), network, address);
+            place.leads_out = !place.network.config.internal;
+            engine.launch(&spec, streams, &[place])
+        });
         Process::new(running.await?).at(state_dir)
     }
 
@@ -189,8 +193,16 @@ impl BuildSandbox<'_> {
             fs::create_dir_all(dir).at(dir)?;
         }
         let resolv_conf = engine.resolv_conf()?;
-        let mut mounts =
-            engine.etc_files(&state_dir, &config, "buildkitsandbox", None, &resolv_conf, connected)?;
+        let (hostname, addresses, links) = ("buildkitsandbox", Vec::new(), &[]);
+        let etc = Etc {
+            gateway: None,
+            hostname,
+            addresses,
+            links,
+            own_resolver: connected,
+            resolv_conf: &resolv_conf,
+        };
+        let mut mounts = engine.etc_files(&state_dir, &config, &etc)?;
         for (name, content) in step.programs {
             mounts.push(program(&state_dir.join("programs"), name, content)?);
         }
@@ -227,7 +239,7 @@ impl BuildSandbox<'_> {
             shm_size: self.commands.shm_size.unwrap_or(64 << 20),
             log: None,
             dns: connected
-                .then(|| DnsConfig { names: Vec::new(), upstream: crate::spec::upstream(&resolv_conf) }),
+                .then(|| DnsConfig { upstream: crate::spec::upstream(&resolv_conf), ..DnsConfig::default() }),
             tether: true,
             cgroup_parent: engine.cgroup_parent(),
             restart: RestartPolicy::No,

@@ -2,22 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use engine_image::Image;
-use engine_runtime::dns::{ResolvConf, container_resolv_conf, parse_resolv_conf};
+use engine_runtime::dns::ResolvConf;
 use engine_runtime::spec::{
-    DnsConfig, LogConfig, Mount as MountSpec, MountSource, Namespace, Namespaces, Process, Propagation,
-    Rootfs, Spec,
+    LogConfig, Mount as MountSpec, MountSource, Namespace, Namespaces, Process, Propagation, Rootfs, Spec,
 };
 
 use engine_types::ContainerId;
 
 use crate::catalog::ContainerRow;
-use crate::container::{Container, ContainerConfig, Mount, MountKind, NetworkMode, Program};
+use crate::container::{
+    Container, ContainerConfig, Linked, Mount, MountKind, NamespaceMode, NetworkMode, Place, Program,
+};
 use crate::engine::Engine;
 use crate::error::{At, Error};
+use crate::etc::{Etc, dns_config};
+use crate::log_driver::Subject;
 
 /// What programs find without an image's own `PATH`; Docker's.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -30,19 +33,39 @@ impl Engine {
         &self,
         row: &ContainerRow,
         config: &ContainerConfig,
-        endpoint: Option<(Ipv4Addr, Option<PathBuf>)>,
+        places: &[Place],
+        links: &[Linked],
     ) -> Result<Spec, Error> {
         let image = self.images().get(config.image)?;
         let state_dir = self.state_dir(row.id);
-        let hostname = config.hostname.clone().unwrap_or_else(|| row.id.short());
-        let (address, names) = endpoint.map_or((None, None), |(address, names)| (Some(address), names));
-        let resolv_conf = self.resolv_conf()?;
-        let mut mounts =
-            self.etc_files(&state_dir, config, &hostname, address, &resolv_conf, address.is_some())?;
+        let hostname = self.hostname(config, row.id);
+        let resolv_conf = self.resolv_conf_of(config)?;
+        let dns = dns_config(self, config, places, &resolv_conf);
+        let addresses = places.iter().map(|place| place.address).collect();
+        let own_resolver = dns.is_some();
+        let mut mounts = match config.network {
+            NetworkMode::Container(other) => self.etc_files_of(other),
+            _ => {
+                let gateway = places.iter().find(|place| place.leads_out).map(|place| place.network.gateway);
+                let etc = Etc {
+                    gateway,
+                    hostname: &hostname,
+                    addresses,
+                    links,
+                    own_resolver,
+                    resolv_conf: &resolv_conf,
+                };
+                self.etc_files(&state_dir, config, &etc)?
+            }
+        };
         for mount in &config.mounts {
             mounts.push(self.mount(&state_dir, mount)?);
         }
-        let network = if config.network == NetworkMode::Host { Namespace::Host } else { Namespace::Private };
+        let namespaces = namespaces(config);
+        let mut process = process(config, &image, &hostname)?;
+        let told = links.iter().flat_map(|link| link.variables(&row.name));
+        // What is asked for counts more than what is told.
+        process.env = merge_env(told.chain(process.env));
         let run_dir = self.run_dir(row.id);
         fs::create_dir_all(&run_dir).at(&run_dir)?;
         Ok(Spec {
@@ -54,20 +77,19 @@ impl Engine {
                 read_only: config.read_only,
                 volatile: config.volatile,
             },
-            process: process(config, &image, &hostname)?,
+            process,
             init: config.init || config.program == Program::Idle,
             hostname,
-            domainname: String::new(),
+            domainname: config.domainname.clone().unwrap_or_default(),
             mounts,
-            namespaces: Namespaces { network, ..Namespaces::default() },
+            sysctls: sysctls(config, namespaces.network),
+            namespaces,
             user_namespace: None,
             security: config.security.clone(),
             resources: config.resources.clone(),
-            sysctls: sysctls(network),
             shm_size: config.shm_size,
-            log: config.log.then(|| LogConfig { path: self.log_path(row.id), max_size: None, max_files: 1 }),
-            dns: address
-                .map(|_| DnsConfig { names: names.into_iter().collect(), upstream: upstream(&resolv_conf) }),
+            log: self.log_config(row, config, &image)?,
+            dns,
             tether: config.tether,
             cgroup_parent: self.cgroup_parent(),
             restart: config.restart,
@@ -78,10 +100,31 @@ impl Engine {
         })
     }
 
+    fn log_config(
+        &self,
+        row: &ContainerRow,
+        config: &ContainerConfig,
+        image: &Image,
+    ) -> Result<Option<LogConfig>, Error> {
+        let mut labels = image.config.config.labels.clone();
+        labels.extend(config.labels.clone());
+        let env = [image.config.config.env.as_slice(), &config.env].concat();
+        let id = config.image.to_string();
+        let subject = Subject {
+            id: row.id,
+            name: &row.name,
+            image: config.image,
+            image_name: config.image_name.as_deref().unwrap_or(&id),
+            labels: &labels,
+            env: &env,
+        };
+        Ok(config.logging.to_config(self.log_path(row.id), subject)?)
+    }
+
     /// What a further process of a container starts from: its environment, directory and user, without a program.
     pub fn process_defaults(&self, container: &Container) -> Result<Process, Error> {
         let image = self.images().get(container.config.image)?;
-        let hostname = container.config.hostname.clone().unwrap_or_else(|| container.id.short());
+        let hostname = self.hostname(&container.config, container.id);
         let idle = ContainerConfig { program: Program::Idle, ..container.config.clone() };
         process(&idle, &image, &hostname)
     }
@@ -93,44 +136,23 @@ impl Engine {
         image: &Image,
         id: ContainerId,
     ) -> Result<Process, Error> {
-        let hostname = config.hostname.clone().unwrap_or_else(|| id.short());
+        let hostname = self.hostname(config, id);
         process(config, image, &hostname)
     }
 
-    /// How the host resolves names; without a configuration, not at all.
-    pub(crate) fn resolv_conf(&self) -> Result<ResolvConf, Error> {
-        let path = self.paths().resolv_conf();
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(self.settings().dns.over(parse_resolv_conf(&text))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                Ok(self.settings().dns.over(ResolvConf::default()))
+    /// What a container is called inside: as the host or the container whose network it has, where nobody says otherwise.
+    fn hostname(&self, config: &ContainerConfig, id: ContainerId) -> String {
+        let hosts = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        match (&config.hostname, &config.network) {
+            (Some(name), _) => name.clone(),
+            (None, _) if config.host_uts => hosts(),
+            (None, NetworkMode::Host) => hosts(),
+            (None, NetworkMode::Container(other)) => {
+                let file = fs::read_to_string(self.state_dir(*other).join("hostname"));
+                file.map_or_else(|_| other.short(), |name| name.trim().to_owned())
             }
-            Err(e) => Err(e).at(path),
+            (None, _) => id.short(),
         }
-    }
-
-    /// Writes hostname, hosts and resolv.conf to the container's directory, to be mounted over the image's.
-    pub(crate) fn etc_files(
-        &self,
-        state_dir: &Path,
-        config: &ContainerConfig,
-        hostname: &str,
-        address: Option<Ipv4Addr>,
-        resolv_conf: &ResolvConf,
-        own_resolver: bool,
-    ) -> Result<Vec<MountSpec>, Error> {
-        let host_file = |name: &str| fs::read_to_string(self.paths().etc.join(name)).unwrap_or_default();
-        let on_host = config.network == NetworkMode::Host;
-        let hosts = if on_host { host_file("hosts") } else { hosts(config, hostname, address) };
-        let resolv = if own_resolver { container_resolv_conf(resolv_conf) } else { host_file("resolv.conf") };
-        let mut mounts = Vec::new();
-        for (name, text) in [("hostname", format!("{hostname}\n")), ("hosts", hosts), ("resolv.conf", resolv)]
-        {
-            let path = state_dir.join(name);
-            fs::write(&path, text).at(&path)?;
-            mounts.push(bind(path, &Path::new("/etc").join(name), false));
-        }
-        Ok(mounts)
     }
 
     fn mount(&self, state_dir: &Path, mount: &Mount) -> Result<MountSpec, Error> {
@@ -161,7 +183,7 @@ impl Engine {
     }
 }
 
-fn bind(source: PathBuf, target: &Path, read_only: bool) -> MountSpec {
+pub(crate) fn bind(source: PathBuf, target: &Path, read_only: bool) -> MountSpec {
     let source = MountSource::Bind { source, recursive: true, propagation: Propagation::Private };
     MountSpec { target: target.to_owned(), source, read_only }
 }
@@ -185,7 +207,7 @@ fn process(config: &ContainerConfig, image: &Image, hostname: &str) -> Result<Pr
         env: environment(config, &defaults.env, hostname),
         cwd: config.working_dir.clone().unwrap_or_else(|| defaults.working_dir.clone()),
         user: config.user.clone().unwrap_or_else(|| defaults.user.clone()),
-        groups: Vec::new(),
+        groups: config.groups.clone(),
         terminal: config.terminal,
         stdin: config.stdin,
     })
@@ -225,28 +247,34 @@ pub(crate) fn with_default_path(env: &[String]) -> Vec<String> {
     merge_env(std::iter::once(DEFAULT_PATH.to_owned()).chain(env.iter().cloned()))
 }
 
-/// The same lines as Docker's.
-fn hosts(config: &ContainerConfig, hostname: &str, address: Option<Ipv4Addr>) -> String {
-    let mut out = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
-                   ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
-        .to_owned();
-    for (name, address) in &config.extra_hosts {
-        out.push_str(&format!("{address}\t{name}\n"));
+fn namespaces(config: &ContainerConfig) -> Namespaces {
+    let of = |mode| match mode {
+        NamespaceMode::Private => Namespace::Private,
+        NamespaceMode::Host => Namespace::Host,
+        NamespaceMode::Container(_) => Namespace::Joined,
+    };
+    Namespaces {
+        network: match config.network {
+            NetworkMode::Host => Namespace::Host,
+            NetworkMode::Container(_) => Namespace::Joined,
+            NetworkMode::None | NetworkMode::Network { .. } => Namespace::Private,
+        },
+        pid: of(config.pid),
+        ipc: of(config.ipc),
+        uts: if config.host_uts { Namespace::Host } else { Namespace::Private },
     }
-    if let Some(address) = address {
-        out.push_str(&format!("{address}\t{hostname}\n"));
-    }
-    out
 }
 
-/// Docker's: any user may bind any port and send pings, since the network is the container's own.
-fn sysctls(network: Namespace) -> BTreeMap<String, String> {
-    if network == Namespace::Host {
-        return BTreeMap::new();
+/// Docker's: any user may bind any port and send pings where the network is the container's own; and what is asked for.
+fn sysctls(config: &ContainerConfig, network: Namespace) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    if network == Namespace::Private {
+        let own =
+            [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+        all.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
-    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+    all.extend(config.sysctls.clone());
+    all
 }
 
 #[cfg(test)]

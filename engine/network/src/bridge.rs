@@ -37,6 +37,8 @@ pub struct BridgeSpec {
     pub internal: bool,
     /// Whether its containers may reach each other.
     pub icc: bool,
+    /// Whether what its containers send outside carries the host's address.
+    pub masquerade: bool,
     /// The largest packet in bytes; by default that of the interface that holds the host's default route.
     pub mtu: Option<u32>,
     /// Whether its containers may reach the host's own services and link-local (metadata) addresses.
@@ -309,6 +311,7 @@ mod tests {
             gateway: gateway.parse().unwrap(),
             internal: false,
             icc: true,
+            masquerade: true,
             mtu: None,
             host_access: false,
         }

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use engine_types::{ErrorKind, NetworkId};
 
-use crate::netlink::{CHANGE, CREATE, Connection, NetlinkError, Request, delete, link_named, up};
+use crate::netlink::{CHANGE, CREATE, Connection, ENSURE, NetlinkError, Request, delete, link_named, up};
 use crate::{IfName, NetworkDriver, Switch, netns};
 
 /// How often an interface is asked whether its link is up, and how long each time to wait: together more than
@@ -126,6 +126,25 @@ impl NetworkDriver {
         await_link(pair.host, &spec.bridge)?;
         pair.commit();
         Ok(())
+    }
+
+    /// The first name of an interface that is free in a container's network namespace.
+    pub fn free_interface(&self, netns: BorrowedFd<'_>) -> Result<IfName, NetlinkError> {
+        netns::within(netns, |inside| {
+            let mut number = 0;
+            loop {
+                let name = IfName::eth(number);
+                if inside.link(&name)?.is_none() {
+                    return Ok(name);
+                }
+                number += 1;
+            }
+        })
+    }
+
+    /// Has a container's default route lead through `gateway`, wherever it led before.
+    pub fn set_gateway(&self, netns: BorrowedFd<'_>, gateway: Ipv4Addr) -> Result<(), NetlinkError> {
+        netns::within(netns, |inside| inside.apply(default_route(ENSURE, None, gateway)))
     }
 
     /// Brings the loopback interface of a network namespace up, which is all that a container without a
@@ -278,7 +297,7 @@ fn configure_container_end(
     requests.push(add_address(CREATE, name, link.header.index, spec.address, spec.prefix));
     requests.push(up(name));
     if let Some(gateway) = spec.gateway {
-        requests.push(default_route(link.header.index, gateway));
+        requests.push(default_route(CREATE, Some(link.header.index), gateway));
     }
     inside.apply_all(requests)?;
     await_link(inside, name)
@@ -291,7 +310,8 @@ fn without_link_local() -> LinkAttribute {
     LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])])
 }
 
-fn default_route(index: u32, gateway: Ipv4Addr) -> Request {
+/// Without an interface, the one is meant that leads to the gateway.
+fn default_route(flags: u16, index: Option<u32>, gateway: Ipv4Addr) -> Request {
     let mut route = RouteMessage::default();
     route.header.address_family = AddressFamily::Inet;
     route.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -299,9 +319,9 @@ fn default_route(index: u32, gateway: Ipv4Addr) -> Request {
     route.header.scope = RouteScope::Universe;
     route.header.kind = RouteType::Unicast;
     route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-    route.attributes.push(RouteAttribute::Oif(index));
+    route.attributes.extend(index.map(RouteAttribute::Oif));
     let step = format!("add a default route through {gateway} in the container");
-    Request::new(step, CREATE, RouteNetlinkMessage::NewRoute(route))
+    Request::new(step, flags, RouteNetlinkMessage::NewRoute(route))
 }
 
 #[cfg(test)]

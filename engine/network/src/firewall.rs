@@ -21,7 +21,7 @@ use crate::ports::{PublishedPort, Withdrawal};
 use crate::program::{self, ProgramError};
 
 /// Changes whenever [`BASE`] does: an empty chain of this name in the table says which rules stand there.
-const GENERATION: &str = "generation_2";
+const GENERATION: &str = "generation_3";
 
 /// The table without its networks. Applying it again replaces the chains and keeps the sets' elements.
 const BASE: &str = r#"
@@ -36,6 +36,8 @@ add set inet TABLE guarded { type ifname; }
 add set inet TABLE internal { type ifname; }
 # (b, b) for each bridge b whose containers may reach each other.
 add set inet TABLE same_network { type ifname . ifname; }
+# Those whose containers show themselves with their own addresses outside.
+add set inet TABLE unmasked { type ifname; }
 # (b, subnet of b)
 add set inet TABLE sources { type ifname . ipv4_addr; flags interval; }
 # Published ports: (protocol, host's port) on all of the host's addresses, (address, protocol, port) on one.
@@ -93,7 +95,7 @@ add rule inet TABLE way_in fib daddr type local dnat ip to meta l4proto . th dpo
 add rule inet TABLE host_way_in fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published_at
 add rule inet TABLE host_way_in fib daddr type local dnat ip to meta l4proto . th dport map @published
 
-add rule inet TABLE way_out iifname @bridges oifname != @bridges masquerade
+add rule inet TABLE way_out iifname @bridges iifname != @unmasked oifname != @bridges masquerade
 # The answer has to come back by here: from a neighbour it would go straight to the asker, from a loopback address it
 # would never leave the container.
 add rule inet TABLE way_out oifname @bridges ct status dnat oifname . ip saddr @sources masquerade
@@ -270,6 +272,9 @@ fn elements_of(spec: &BridgeSpec) -> Vec<(String, String)> {
     }
     if spec.icc {
         elements.push(("same_network", format!("{name} . {name}")));
+    }
+    if !spec.masquerade {
+        elements.push(("unmasked", name.clone()));
     }
     elements.push(("sources", format!("{name} . {}", spec.subnet.trunc())));
     elements.into_iter().map(|(set, element)| (set.to_owned(), element)).collect()

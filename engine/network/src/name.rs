@@ -50,9 +50,9 @@ impl IfName {
         Self("host".to_owned())
     }
 
-    /// The first interface of a container, as Docker names it.
-    pub fn eth0() -> Self {
-        Self("eth0".to_owned())
+    /// The interfaces of a container as Docker names them, from 0.
+    pub fn eth(number: usize) -> Self {
+        Self(format!("eth{number}"))
     }
 
     /// The name as a string.

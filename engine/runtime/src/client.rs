@@ -13,7 +13,7 @@ use crate::error::SetupError;
 use crate::health::HealthStatus;
 use crate::protocol::{self, Connection, ExecBody, Reply, Request, UpdateBody};
 use crate::restart::RestartPolicy;
-use crate::spec::{Process, Resources};
+use crate::spec::{DnsConfig, Process, Resources};
 
 pub(crate) const SOCKET_FILE: &str = "ctl.sock";
 pub(crate) const LOCK_FILE: &str = "lock";
@@ -194,6 +194,15 @@ impl AsFd for HealthWatch {
     }
 }
 
+/// What a running container's namespaces are reached by.
+#[derive(Debug)]
+pub struct NamespacesOf {
+    /// The pidfd of its first process; none while it waits to be restarted.
+    pub init: Option<OwnedFd>,
+    /// Its network namespace; none while it waits to be restarted, unless it is its own.
+    pub network: Option<OwnedFd>,
+}
+
 /// A connection over which the end of a container's first process is told.
 #[derive(Debug)]
 pub struct Waiting {
@@ -367,6 +376,23 @@ impl Client {
             (Reply::Held, descriptors) => Ok(descriptors.into_iter().next()),
             (other, _) => Err(self.refused(other)),
         }
+    }
+
+    /// What others need to join the container's namespaces.
+    pub fn namespaces(&self) -> Result<NamespacesOf, ClientError> {
+        match self.exchange(&Request::Namespaces, &[])? {
+            (Reply::Namespaces { init }, mut descriptors) => {
+                let init = (init && !descriptors.is_empty()).then(|| descriptors.remove(0));
+                Ok(NamespacesOf { init, network: descriptors.into_iter().next() })
+            }
+            (other, _) => Err(self.refused(other)),
+        }
+    }
+
+    /// Has DNS queries answered otherwise from now on.
+    pub fn resolve(&self, config: &DnsConfig) -> Result<(), ClientError> {
+        let body = protocol::write_body(config).map_err(|e| self.failed(e))?;
+        self.done(&Request::Resolve, &[body.as_fd()])
     }
 
     /// Follows the container's health.

@@ -15,7 +15,7 @@ use rustix::mount::OpenTreeFlags;
 use crate::client::Running;
 use crate::error::SetupError;
 use crate::protocol::{self, Connection, LaunchIo, Reply, Request};
-use crate::spec::Spec;
+use crate::spec::{Namespace, Namespaces, Spec};
 
 /// The supervisor's program, beside every binary that embeds the engine.
 const PROGRAM: &str = "lighter-supervisor";
@@ -37,6 +37,33 @@ pub enum StdStreams {
     Attached(OwnedFd),
     /// Straight to these: standard input, output, error.
     Direct([OwnedFd; 3]),
+}
+
+/// What a container joins of others: see [`crate::Client::namespaces`]. Each is there if the spec says so.
+#[derive(Debug, Default)]
+pub struct Joined {
+    /// A network namespace.
+    pub network: Option<OwnedFd>,
+    /// The pidfd of the first process of a container whose PID namespace is joined.
+    pub pid: Option<OwnedFd>,
+    /// The same for the IPC namespace and what is mounted at /dev/shm.
+    pub ipc: Option<OwnedFd>,
+}
+
+impl Joined {
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.network, &self.pid, &self.ipc].into_iter().flatten().map(AsFd::as_fd)
+    }
+
+    /// Takes those that the spec says are there off the front.
+    pub(crate) fn take(namespaces: &Namespaces, descriptors: &mut Vec<OwnedFd>) -> Self {
+        let mut next = |namespace: Namespace| {
+            (namespace == Namespace::Joined && !descriptors.is_empty()).then(|| descriptors.remove(0))
+        };
+        let network = next(namespaces.network);
+        let pid = next(namespaces.pid);
+        Self { network, pid, ipc: next(namespaces.ipc) }
+    }
 }
 
 /// Why a container did not start.
@@ -99,7 +126,8 @@ impl Launcher {
 
     /// Starts a supervisor and has it make the container. On return the network namespace stands and nothing runs in
     /// it. Dropping the result takes the container down again.
-    pub fn start(&self, spec: &Spec, streams: StdStreams) -> Result<Starting, LaunchError> {
+    /// `joined` has what the spec's namespaces say is another container's.
+    pub fn start(&self, spec: &Spec, streams: StdStreams, joined: &Joined) -> Result<Starting, LaunchError> {
         let (own, theirs) = Connection::pair()?;
         self.execute(spec, theirs.into())?;
         let body = protocol::write_body(spec)?;
@@ -108,8 +136,10 @@ impl Launcher {
             StdStreams::Attached(socket) => (LaunchIo::Attached, vec![socket]),
             StdStreams::Direct(streams) => (LaunchIo::Direct, streams.into()),
         };
-        let descriptors: Vec<BorrowedFd<'_>> =
-            std::iter::once(body.as_fd()).chain(passed.iter().map(AsFd::as_fd)).collect();
+        let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(body.as_fd())
+            .chain(joined.descriptors())
+            .chain(passed.iter().map(AsFd::as_fd))
+            .collect();
         own.send(&Request::Launch { io }, &descriptors)?;
         let starting = Starting { connection: own, network: None, error_file: spec.run_dir.join(ERROR_FILE) };
         match starting.answer()? {

@@ -23,12 +23,12 @@ pub mod supervisor;
 pub use capabilities::{Capabilities, UnknownCapability};
 pub use cgroup::{BlockIo, CpuUsage, Hierarchies, MemoryUsage, Meter, Usage};
 pub use client::{
-    Claim, Client, ClientError, ExecStreams, Exit, Following, Happening, HealthWatch, Running, Waiting,
-    claim, is_alive,
+    Claim, Client, ClientError, ExecStreams, Exit, Following, Happening, HealthWatch, NamespacesOf, Running,
+    Waiting, claim, is_alive,
 };
 pub use error::{SetupError, Step};
 pub use health::{Health, HealthCheck, HealthStatus, ProbeResult};
-pub use launch::{LaunchError, Launcher, Starting, StdStreams};
+pub use launch::{Joined, LaunchError, Launcher, Starting, StdStreams};
 pub use restart::{ParseRestartPolicyError, RestartPolicy};
 pub use setup::{User, resolve_user};
 pub use state::{State, StateError, Status};

@@ -26,18 +26,27 @@ const MESSAGE_MAX: usize = 16 * 1024;
 /// The largest body in a memfd, in bytes.
 const BODY_MAX: u64 = 32 * 1024 * 1024;
 /// The most descriptors beside a message.
-const DESCRIPTORS_MAX: usize = 4;
+const DESCRIPTORS_MAX: usize = 8;
 
 /// From a client to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Make the container. Descriptors: the spec's memfd, then those of `io`. Only as the launcher's first message.
+    /// Make the container. Descriptors: the spec's memfd, then those of the namespaces that it joins ([`Joined`]), then
+    /// those of `io`. Only as the launcher's first message.
+    ///
+    /// [`Joined`]: crate::Joined
     Launch { io: LaunchIo },
     /// The network stands: run the first process. The descriptors beside are held to the container's end; with
     /// `network` the first of them is what keeps its network. Only from the launcher.
     Proceed { network: bool },
     /// Send a copy of the descriptor that keeps the network.
     Held,
+    /// Send descriptors by which others join the container's namespaces, or put an interface into its network's.
+    Namespaces,
+    /// Answer DNS queries from now on as the [`DnsConfig`] in the memfd beside says.
+    ///
+    /// [`DnsConfig`]: crate::spec::DnsConfig
+    Resolve,
     /// Send a signal to the first process, or, after `Exec` on this connection, to all processes of that exec. After the
     /// `last` one the container is not restarted.
     Signal {
@@ -111,6 +120,8 @@ pub(crate) enum Reply {
     NotRunning,
     /// What was asked for by `Held` is the descriptor beside; none if there is none.
     Held,
+    /// What was asked for by `Namespaces`: the first process's pidfd, if there is one now, then its network namespace.
+    Namespaces { init: bool },
     /// The request makes no sense now.
     Refused { reason: String },
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
 use crate::health::HealthCheck;
+use crate::log::Forward;
 use crate::restart::RestartPolicy;
 
 /// A container, complete: the supervisor reads nothing else.
@@ -113,6 +114,8 @@ pub enum Namespace {
     Private,
     /// The host's.
     Host,
+    /// Another container's: see [`crate::Joined`].
+    Joined,
 }
 
 /// The container's namespaces besides mount and cgroup, which are always its own.
@@ -338,6 +341,12 @@ pub struct LogConfig {
     pub max_size: Option<u64>,
     /// How many files are kept, the current one included; at least 1.
     pub max_files: u32,
+    /// Stand in every entry.
+    #[serde(default)]
+    pub attrs: BTreeMap<String, String>,
+    /// Where the lines go as well.
+    #[serde(default)]
+    pub forward: Option<Forward>,
 }
 
 /// The DNS responder's sources.
@@ -345,6 +354,8 @@ pub struct LogConfig {
 pub struct DnsConfig {
     /// Files of `name address` lines, one a network, re-read when they change.
     pub names: Vec<PathBuf>,
+    /// Names that stand for others in this container alone.
+    pub aliases: BTreeMap<String, String>,
     /// Resolvers that other names are passed on to, from the host's network namespace.
     pub upstream: Vec<SocketAddr>,
 }

@@ -279,7 +279,7 @@ fn a_network_of_an_older_version_publishes_too() {
         "flush chain TABLE host_way_in",
         "delete map TABLE published",
         "delete map TABLE published_at",
-        "delete chain TABLE generation_2",
+        "delete chain TABLE generation_3",
     ] {
         world.host.run(&format!("nft {}", command.replace("TABLE", &table)));
     }

@@ -150,6 +150,7 @@ impl World {
             gateway: Ipv4Addr::new(172, 18, n, 1),
             internal: false,
             icc: true,
+            masquerade: true,
             mtu: None,
             host_access: false,
         }
@@ -179,7 +180,7 @@ pub(super) fn endpoint(spec: &BridgeSpec, number: u8) -> EndpointSpec {
         isolated: !spec.icc,
         hairpin: true,
         host_ifname: IfName::endpoint(&ContainerId::from_random([number; 32]), &spec.id),
-        container_ifname: IfName::eth0(),
+        container_ifname: IfName::eth(0),
         mac: None,
         address: address(spec, number),
         prefix: spec.subnet.prefix_len(),

@@ -1,5 +1,5 @@
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -9,15 +9,17 @@ use std::time::Duration;
 use engine::image::Image;
 use engine::runtime::spec::Process as ProcessSpec;
 use engine::{
-    Container, ContainerConfig, Error, Event, EventKind, MountKind, Network, NetworkMode, signal_number,
+    Container, ContainerConfig, EndpointConfig, Error, Event, EventKind, Link, LogDriver, MountKind, Network,
+    NetworkMode, signal_number,
 };
 use engine_types::{ContainerId, ErrorKind, ImageId};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Daemon;
+use super::network::check_address;
 use crate::error::ApiError;
-use crate::parse::Create;
+use crate::parse::{Create, Others};
 
 /// How long a container may take to end by itself, where nobody says otherwise; Docker's.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +36,8 @@ pub(crate) struct Seen {
     pub(crate) process: ProcessSpec,
     /// `None` if it is gone.
     pub(crate) image: Option<Arc<Image>>,
-    pub(crate) network: Option<Attached>,
+    /// Its networks, in its order.
+    pub(crate) networks: Vec<Attached>,
     /// The execs that run in it.
     pub(crate) execs: Vec<String>,
     /// Bytes of its own files, and of those with its image's, if that was asked for.
@@ -47,12 +50,15 @@ pub(crate) struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Images(HashMap<ImageId, Option<Arc<Image>>>);
 
-/// The network of a container.
+/// A network of a container.
 #[derive(Debug)]
 pub(crate) struct Attached {
-    pub(crate) network: Network,
+    /// As the container calls it.
+    pub(crate) name: String,
+    /// `None` if it is gone.
+    pub(crate) network: Option<Network>,
     pub(crate) address: Option<Ipv4Addr>,
-    pub(crate) aliases: Vec<String>,
+    pub(crate) endpoint: EndpointConfig,
 }
 
 /// What a client waits for.
@@ -68,6 +74,7 @@ pub(crate) fn network_mode(config: &ContainerConfig) -> String {
     match &config.network {
         NetworkMode::None => "none".to_owned(),
         NetworkMode::Host => "host".to_owned(),
+        NetworkMode::Container(other) => format!("container:{other}"),
         NetworkMode::Network { network, .. } => network.clone(),
     }
 }
@@ -75,13 +82,10 @@ pub(crate) fn network_mode(config: &ContainerConfig) -> String {
 impl Daemon {
     /// Makes a container and its volumes; warnings beside its id.
     pub(crate) async fn create(&self, create: Create) -> Result<ContainerId, ApiError> {
-        let Create { mut config, healthcheck, anonymous, make_sources } = create;
-        if let NetworkMode::Network { network, .. } = &config.network {
-            match network.as_str() {
-                "bridge" => drop(self.engine().default_network().await?),
-                name => drop(self.engine().network(name).await?),
-            }
-        }
+        let Create { mut config, healthcheck, logging, others, anonymous, make_sources } = create;
+        config.logging = self.logging(logging)?;
+        self.find_networks(&mut config).await?;
+        self.find_others(&mut config, others).await?;
         let image = self.engine().images().get(config.image)?;
         let its = &image.config.config;
         config.health = engine::resolve_health(its.healthcheck.as_ref(), its.shell.as_deref(), &healthcheck)
@@ -105,6 +109,50 @@ impl Daemon {
         }
         self.engine().record_container(id, "create", &[]).await?;
         Ok(id)
+    }
+
+    /// A container's log driver: the daemon's where it names none, with the daemon's options where it is the same.
+    fn logging(
+        &self,
+        (driver, mut options): (Option<String>, BTreeMap<String, String>),
+    ) -> Result<LogDriver, ApiError> {
+        let default = &self.engine().settings().logging;
+        let driver = driver.as_deref().unwrap_or(default.name());
+        if driver == default.name() {
+            for (name, value) in default.options() {
+                options.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        Ok(LogDriver::new(driver, options).map_err(Error::from)?)
+    }
+
+    /// Finds a container's networks, and calls them by their names.
+    async fn find_networks(&self, config: &mut ContainerConfig) -> Result<(), ApiError> {
+        for endpoint in config.endpoints.iter_mut().flatten() {
+            let network = self.real_network(&endpoint.network).await?;
+            check_address(endpoint, &network)?;
+            endpoint.network = network.name;
+        }
+        Ok(())
+    }
+
+    /// Finds the other containers that one names.
+    async fn find_others(&self, config: &mut ContainerConfig, others: Others) -> Result<(), ApiError> {
+        if let Some(name) = others.network {
+            config.network = NetworkMode::Container(self.engine().container(&name).await?.id);
+        }
+        for (name, alias) in others.links {
+            let found = self.engine().container(&name).await;
+            let missing = |e| match e {
+                Error::NoSuchContainer(_) => {
+                    let text = format!("could not get container for {name}: No such container: {name}");
+                    ApiError::NotFound(text)
+                }
+                e => e.into(),
+            };
+            config.links.push(Link { container: found.map_err(missing)?.id, alias });
+        }
+        Ok(())
     }
 
     /// Makes the volumes of a container that are not there; those at the indexes `anonymous` go with it.
@@ -138,10 +186,7 @@ impl Daemon {
             Some(Err(Error::NoCommand)) | None => ProcessSpec::default(),
             Some(Err(error)) => return Err(error.into()),
         };
-        let network = match &config.network {
-            NetworkMode::Network { network, aliases } => self.attached(&container, network, aliases).await?,
-            NetworkMode::None | NetworkMode::Host => None,
-        };
+        let networks = self.attached(&container).await?;
         let size = match size {
             true => {
                 let upper = container.log_path.with_file_name("upper");
@@ -152,7 +197,7 @@ impl Daemon {
         };
         let execs = self.execs().running_in(container.id);
         let volumes = self.engine().paths().root.join("volumes");
-        Ok(Seen { container, process, image, network, execs, size, volumes })
+        Ok(Seen { container, process, image, networks, execs, size, volumes })
     }
 
     fn image_of(&self, id: ImageId) -> Result<Option<Arc<Image>>, ApiError> {
@@ -163,20 +208,26 @@ impl Daemon {
         }
     }
 
-    async fn attached(
-        &self,
-        container: &Container,
-        network: &str,
-        aliases: &[String],
-    ) -> Result<Option<Attached>, ApiError> {
-        let network = match self.engine().network(network).await {
-            Ok(network) => network,
-            Err(Error::NoSuchNetwork(_)) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        };
+    async fn attached(&self, container: &Container) -> Result<Vec<Attached>, ApiError> {
+        let endpoints = container.config.endpoints();
+        if endpoints.is_empty() {
+            return Ok(Vec::new());
+        }
         let addresses = self.engine().addresses(container.id).await?;
-        let address = addresses.into_iter().find(|(id, _)| *id == network.id).map(|(_, address)| address);
-        Ok(Some(Attached { network, address, aliases: aliases.to_vec() }))
+        let mut all = Vec::new();
+        for endpoint in endpoints {
+            let network = match self.engine().network(&endpoint.network).await {
+                Ok(network) => Some(network),
+                Err(Error::NoSuchNetwork(_)) => None,
+                Err(e) => return Err(e.into()),
+            };
+            let id = network.as_ref().map(|network| network.id);
+            let address = addresses.iter().find(|(other, _)| Some(*other) == id).map(|(_, address)| *address);
+            let name =
+                network.as_ref().map_or_else(|| endpoint.network.clone(), |network| network.name.clone());
+            all.push(Attached { name, network, address, endpoint });
+        }
+        Ok(all)
     }
 
     pub(crate) async fn start(&self, key: &str) -> Result<(), ApiError> {

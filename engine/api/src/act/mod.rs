@@ -24,11 +24,12 @@ use crate::error::ApiError;
 use exec::Execs;
 
 pub(crate) use build::BuildProgress;
-pub(crate) use container::{Images, Seen, WaitFor, network_mode};
+pub(crate) use container::{Attached, Images, Seen, WaitFor, network_mode};
 pub(crate) use context::Upload;
 pub(crate) use exec::{ExecSpec, ExecView};
 pub(crate) use image::PullRequest;
 pub(crate) use live::{Interface, Running, Sample};
+pub(crate) use network::Member;
 pub(crate) use prune::PruneBuild;
 pub(crate) use system::Host;
 

@@ -69,8 +69,9 @@ impl Daemon {
 
     pub(crate) async fn prune_networks(&self, filters: &Filters) -> Result<Pruned, ApiError> {
         let until = until(filters)?;
+        let containers = self.engine().containers().await?;
         let used: Vec<String> =
-            self.engine().containers().await?.iter().map(|c| super::network_mode(&c.config)).collect();
+            containers.iter().flat_map(|c| c.config.endpoints()).map(|endpoint| endpoint.network).collect();
         let mut pruned = Pruned::default();
         for network in self.engine().networks().await? {
             let spared = network.name == "bridge"

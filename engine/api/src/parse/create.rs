@@ -8,7 +8,10 @@ use engine_types::ImageId;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::endpoint::Endpoint;
 use super::host_config::{HostConfig, refuse_unsupported};
+use super::networking::{Asked, networking};
+use super::version::Version;
 use super::{mounts, ports};
 use crate::error::ApiError;
 
@@ -18,6 +21,8 @@ use crate::error::ApiError;
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Body {
     hostname: String,
+    domainname: String,
+    mac_address: String,
     user: String,
     tty: bool,
     open_stdin: bool,
@@ -89,12 +94,13 @@ struct NetworkingConfig {
     endpoints_config: BTreeMap<String, Endpoint>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Endpoint {
-    aliases: Vec<String>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
+/// Other containers, each by its id or name.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    /// Whose network is shared.
+    pub(crate) network: Option<String>,
+    /// Containers that it is told of, each with what it is called there.
+    pub(crate) links: Vec<(String, String)>,
 }
 
 /// A container that is to be made.
@@ -103,6 +109,10 @@ pub(crate) struct Create {
     pub(crate) config: ContainerConfig,
     /// What of its image's health check is to be otherwise.
     pub(crate) healthcheck: Healthcheck,
+    /// Its log driver, if it names one, and the options of that.
+    pub(crate) logging: (Option<String>, BTreeMap<String, String>),
+    /// What it names of other containers.
+    pub(crate) others: Others,
     /// Where each of its unnamed volumes goes; the index is of `config.mounts`, whose name is still to be given.
     pub(crate) anonymous: Vec<usize>,
     /// Directories of the host that are made if absent, as for `-v`.
@@ -110,18 +120,15 @@ pub(crate) struct Create {
 }
 
 /// Options of the container itself that this engine lacks, and how the client calls them.
-const UNSUPPORTED: [(&str, &str); 3] =
-    [("Domainname", "--domainname"), ("MacAddress", "--mac-address"), ("Shell", "Shell")];
-/// The same for an endpoint.
-const UNSUPPORTED_ENDPOINT: [(&str, &str); 4] = [
-    ("IPAMConfig", "--ip"),
-    ("Links", "--link"),
-    ("DriverOpts", "--network driver-opt"),
-    ("MacAddress", "--mac-address"),
-];
+const UNSUPPORTED: [(&str, &str); 1] = [("Shell", "Shell")];
 
 /// Turns a body into a configuration; `image` is what `body.image` stands for.
-pub(crate) fn create(name: Option<&str>, image: ImageId, body: Body) -> Result<Create, ApiError> {
+pub(crate) fn create(
+    name: Option<&str>,
+    image: ImageId,
+    body: Body,
+    version: Version,
+) -> Result<Create, ApiError> {
     refuse_unsupported(&body.rest, &UNSUPPORTED)?;
     let host = body.host_config;
     host.refuse_unsupported()?;
@@ -132,9 +139,13 @@ pub(crate) fn create(name: Option<&str>, image: ImageId, body: Body) -> Result<C
     // One empty word takes the image's away.
     let entrypoint = entrypoint.map(|words| if words == [""] { Vec::new() } else { words });
     let command = body.cmd.map(Words::into_list).filter(|words| !words.is_empty());
-    let (mode, aliases) = endpoint(&host.network_mode, body.networking_config)?;
-    let network =
-        if body.network_disabled { engine::NetworkMode::None } else { host.network(&mode, aliases)? };
+    let asked = Asked {
+        hostname: !body.hostname.is_empty(),
+        exposes: !body.exposed_ports.is_empty(),
+        disabled: body.network_disabled,
+        mac: &body.mac_address,
+    };
+    let networking = networking(&host, &asked, body.networking_config.endpoints_config, version)?;
     let mounts = mounts::parse(&host, body.volumes.keys())?;
     let config = ContainerConfig {
         name: name.map(str::to_owned),
@@ -147,7 +158,10 @@ pub(crate) fn create(name: Option<&str>, image: ImageId, body: Body) -> Result<C
         init: host.init,
         hostname: some(body.hostname),
         mounts: mounts.mounts,
-        network,
+        domainname: some(body.domainname),
+        network: networking.mode,
+        endpoints: networking.endpoints,
+        dns: host.dns()?,
         ports: ports::published(&host.port_bindings)?,
         exposed: ports::exposed(body.exposed_ports.keys())?,
         publish_all: host.publish_all_ports,
@@ -166,23 +180,20 @@ pub(crate) fn create(name: Option<&str>, image: ImageId, body: Body) -> Result<C
         ..ContainerConfig::new(image)
     };
     let healthcheck = body.healthcheck;
-    Ok(Create { config, healthcheck, anonymous: mounts.anonymous, make_sources: mounts.make_sources })
+    let logging = host.logging();
+    let others = Others { network: networking.shared, links: networking.links };
+    Ok(Create {
+        config,
+        healthcheck,
+        logging,
+        others,
+        anonymous: mounts.anonymous,
+        make_sources: mounts.make_sources,
+    })
 }
 
 fn some(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
-}
-
-/// The network, and what the container is called there besides its name.
-fn endpoint(mode: &str, networking: NetworkingConfig) -> Result<(String, Vec<String>), ApiError> {
-    let mut endpoints = networking.endpoints_config.into_iter();
-    let Some((name, endpoint)) = endpoints.next() else { return Ok((mode.to_owned(), Vec::new())) };
-    if endpoints.next().is_some() {
-        return Err(ApiError::Unsupported("a container on several networks".to_owned()));
-    }
-    refuse_unsupported(&endpoint.rest, &UNSUPPORTED_ENDPOINT)?;
-    let default = matches!(mode, "" | "default");
-    Ok((if default { name } else { mode.to_owned() }, endpoint.aliases))
 }
 
 #[cfg(test)]
@@ -198,7 +209,7 @@ mod tests {
     }
 
     fn parse(body: Value) -> Result<Create, ApiError> {
-        create(Some("web"), image(), Body::read(body)?)
+        create(Some("web"), image(), Body::read(body)?, Version::NEWEST)
     }
 
     #[test]
@@ -232,7 +243,6 @@ mod tests {
     #[test]
     fn what_is_lacking_is_named() {
         let message = |host: Value| parse(json!({"Image": "x", "HostConfig": host})).unwrap_err().message();
-        assert!(message(json!({"Links": ["a:b"]})).starts_with("--link is not supported"));
         let restart = |policy: Value| message(json!({ "RestartPolicy": policy }));
         assert!(restart(json!({"Name": "sometimes"})).contains("unknown policy 'sometimes'"));
         assert!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::NetworkMode;
+use engine::DnsSettings;
 use engine::runtime::spec::{Resources, Seccomp, Security};
 use engine::runtime::{Capabilities, RestartPolicy};
 use serde::Deserialize;
@@ -29,7 +29,13 @@ pub(crate) struct HostConfig {
     cap_add: Vec<String>,
     cap_drop: Vec<String>,
     security_opt: Vec<String>,
-    extra_hosts: Vec<String>,
+    pub(super) extra_hosts: Vec<String>,
+    pub(super) links: Vec<String>,
+    pub(super) dns: Vec<String>,
+    dns_options: Vec<String>,
+    dns_search: Vec<String>,
+    #[serde(rename = "UTSMode")]
+    pub(super) uts_mode: String,
     shm_size: i64,
     memory: i64,
     memory_swap: i64,
@@ -77,14 +83,10 @@ struct Ulimit {
 }
 
 /// What this engine lacks, and how the client calls it.
-const UNSUPPORTED: [(&str, &str); 32] = [
-    ("Links", "--link"),
+const UNSUPPORTED: [(&str, &str); 28] = [
     ("VolumesFrom", "--volumes-from"),
     ("VolumeDriver", "--volume-driver"),
     ("ContainerIDFile", "ContainerIDFile"),
-    ("Dns", "--dns"),
-    ("DnsOptions", "--dns-option"),
-    ("DnsSearch", "--dns-search"),
     ("GroupAdd", "--group-add"),
     ("Cgroup", "Cgroup"),
     ("CgroupParent", "--cgroup-parent"),
@@ -139,8 +141,6 @@ impl HostConfig {
     pub(super) fn refuse_unsupported(&self) -> Result<(), ApiError> {
         refuse_unsupported(&self.rest, &UNSUPPORTED)?;
         let others = [
-            (matches!(self.log_config.kind.as_str(), "" | "json-file"), "--log-driver"),
-            (self.log_config.config.is_empty(), "--log-opt"),
             (matches!(self.ipc_mode.as_str(), "" | "private" | "shareable"), "--ipc"),
             (matches!(self.cgroupns_mode.as_str(), "" | "private"), "--cgroupns"),
             (self.memory_swap >= 0, "--memory-swap -1"),
@@ -152,16 +152,14 @@ impl HostConfig {
         }
     }
 
-    pub(super) fn network(&self, mode: &str, aliases: Vec<String>) -> Result<NetworkMode, ApiError> {
-        Ok(match mode {
-            "none" => NetworkMode::None,
-            "host" => NetworkMode::Host,
-            "" | "default" | "bridge" => NetworkMode::Network { network: "bridge".to_owned(), aliases },
-            other if other.starts_with("container:") => {
-                return Err(ApiError::Unsupported("--network container:".to_owned()));
-            }
-            name => NetworkMode::Network { network: name.to_owned(), aliases },
-        })
+    pub(super) fn dns(&self) -> Result<DnsSettings, ApiError> {
+        let server = |text: &String| {
+            let invalid =
+                || ApiError::Invalid(format!("invalid DNS address: {text}: bad nameserver address"));
+            text.parse().map_err(|_| invalid())
+        };
+        let servers = self.dns.iter().map(server).collect::<Result<_, _>>()?;
+        Ok(DnsSettings { servers, search: self.dns_search.clone(), options: self.dns_options.clone() })
     }
 
     pub(super) fn security(&self) -> Result<Security, ApiError> {
@@ -255,6 +253,12 @@ impl HostConfig {
         Ok(policy)
     }
 
+    /// The log driver, which may be left to the daemon, and its options.
+    pub(super) fn logging(&self) -> (Option<String>, BTreeMap<String, String>) {
+        let Typed { kind, config } = &self.log_config;
+        (Some(kind.clone()).filter(|kind| !kind.is_empty()), config.clone())
+    }
+
     pub(super) fn shm_size(&self) -> Result<u64, ApiError> {
         Ok(positive("ShmSize", self.shm_size)?.unwrap_or(64 << 20))
     }
@@ -262,12 +266,12 @@ impl HostConfig {
     pub(super) fn extra_hosts(&self) -> Result<Vec<(String, String)>, ApiError> {
         let pair = |text: &String| {
             let (name, address) = text.split_once([':', '=']).unwrap_or((text, ""));
-            if address == "host-gateway" {
-                return Err(ApiError::Unsupported("--add-host NAME:host-gateway".to_owned()));
-            }
             let address = address.trim_start_matches('[').trim_end_matches(']');
             match address.parse::<std::net::IpAddr>() {
                 Ok(_) if !name.is_empty() => Ok((name.to_owned(), address.to_owned())),
+                _ if address == engine::HOST_GATEWAY && !name.is_empty() => {
+                    Ok((name.to_owned(), address.to_owned()))
+                }
                 _ => Err(ApiError::Invalid(format!("bad format for add-host: {text:?}"))),
             }
         };

@@ -3,9 +3,12 @@
 mod auth;
 mod build;
 mod create;
+mod endpoint;
 mod filters;
 mod host_config;
 mod mounts;
+mod network;
+mod networking;
 mod ports;
 mod update;
 mod version;
@@ -23,8 +26,11 @@ use crate::error::ApiError;
 
 pub(crate) use auth::registry_auth;
 pub(crate) use build::{Build, BuildNetworkMode, Remote, build, no_buildkit};
-pub(crate) use create::{Body as CreateBody, Create, create};
+pub(crate) use create::{Body as CreateBody, Create, Others, create};
+pub(crate) use endpoint::{Endpoint, wrong as wrong_endpoint};
 pub(crate) use filters::Filters;
+pub(crate) use network::CreateNetwork;
+pub(crate) use networking::check_default;
 pub(crate) use update::update;
 pub(crate) use version::{Version, strip_version};
 

@@ -1,22 +1,22 @@
-use std::net::Ipv4Addr;
-
 use engine::{Network, Volume};
-use engine_types::ContainerId;
 use serde_json::{Map, Value, json};
 
+use super::endpoints::{endpoint_id, mac};
 use super::{ZERO_TIME, time};
+use crate::act::Member;
 
 /// `networks/{id}`, with the containers that run on it.
-pub(crate) fn network(network: &Network, members: &[(ContainerId, String, Ipv4Addr)]) -> Value {
+pub(crate) fn network(network: &Network, members: &[Member]) -> Value {
     let prefix = network.subnet.prefix_len();
     let containers: Map<String, Value> = members
         .iter()
-        .map(|(id, name, address)| {
+        .map(|member| {
             let endpoint = json!({
-                "Name": name, "EndpointID": id.to_string(), "MacAddress": "",
-                "IPv4Address": format!("{address}/{prefix}"), "IPv6Address": "",
+                "Name": member.name, "EndpointID": endpoint_id(member.id, network.id),
+                "MacAddress": mac(member.mac, member.address),
+                "IPv4Address": format!("{}/{prefix}", member.address), "IPv6Address": "",
             });
-            (id.to_string(), endpoint)
+            (member.id.to_string(), endpoint)
         })
         .collect();
     json!({
@@ -29,16 +29,44 @@ pub(crate) fn network(network: &Network, members: &[(ContainerId, String, Ipv4Ad
         "EnableIPv6": false,
         "IPAM": {
             "Driver": "default", "Options": null,
-            "Config": [{ "Subnet": network.subnet.to_string(), "Gateway": network.gateway.to_string() }],
+            "Config": [pool(network)],
         },
         "Internal": network.config.internal,
-        "Attachable": false,
+        "Attachable": network.config.attachable,
         "Ingress": false,
         "ConfigFrom": { "Network": "" },
         "ConfigOnly": false,
         "Containers": containers,
-        "Options": {},
+        "Options": options(network),
         "Labels": network.config.labels,
+    })
+}
+
+fn pool(network: &Network) -> Value {
+    let config = &network.config;
+    let mut pool = json!({ "Subnet": network.subnet.to_string(), "Gateway": network.gateway.to_string() });
+    if let Some(range) = config.range {
+        pool["IPRange"] = json!(range.to_string());
+    }
+    if !config.reserved.is_empty() {
+        let reserved =
+            config.reserved.iter().map(|(name, address)| (name.clone(), json!(address.to_string())));
+        pool["AuxiliaryAddresses"] = Value::Object(reserved.collect());
+    }
+    pool
+}
+
+/// The default network has what Docker's has by default.
+fn options(network: &Network) -> Value {
+    if !network.is_default() {
+        return json!(network.config.options);
+    }
+    json!({
+        "com.docker.network.bridge.default_bridge": "true",
+        "com.docker.network.bridge.enable_icc": "true",
+        "com.docker.network.bridge.enable_ip_masquerade": "true",
+        "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+        "com.docker.network.driver.mtu": "1500",
     })
 }
 

@@ -7,7 +7,7 @@ use futures::stream::once;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::act::{Daemon, Images, Seen, WaitFor, network_mode};
+use crate::act::{Attached, Daemon, Images, Seen, WaitFor, network_mode};
 use crate::error::ApiError;
 use crate::parse::{self, Call, Filters};
 use crate::{render, stream};
@@ -142,8 +142,13 @@ impl Ports {
 
 fn in_network_and_volume(filters: &Filters, seen: &Seen) -> bool {
     let config = &seen.container.config;
-    let id = seen.network.as_ref().map(|attached| attached.network.id.to_string());
-    let network = |wanted: &str| network_mode(config) == wanted || id.as_deref() == Some(wanted);
+    let is_it = |attached: &Attached, wanted: &str| {
+        let id = attached.network.as_ref().map(|network| network.id.to_string());
+        attached.name == wanted || id.is_some_and(|id| id == wanted)
+    };
+    let network = |wanted: &str| {
+        network_mode(config) == wanted || seen.networks.iter().any(|attached| is_it(attached, wanted))
+    };
     let volume = |wanted: &str| {
         config.mounts.iter().any(|mount| {
             mount.target.as_os_str() == wanted
@@ -157,7 +162,7 @@ pub(super) async fn create(daemon: &Daemon, mut call: Call) -> Result<Response, 
     let body = parse::CreateBody::read(call.json().await?)?;
     let name = call.query.text("name").map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
     let image = daemon.image_for(&body.image)?;
-    let create = parse::create(name.as_deref(), image, body)?;
+    let create = parse::create(name.as_deref(), image, body, call.version)?;
     let id = daemon.create(create).await?;
     Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string(), "Warnings": [] })))
 }

@@ -121,9 +121,8 @@ async fn networks(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Response
         ("POST", ["prune"]) => network::prune(daemon, call).await,
         ("GET", [id]) => network::inspect(daemon, id).await,
         ("DELETE", [id]) => network::remove(daemon, id).await,
-        ("POST", [_, what @ ("connect" | "disconnect")]) => {
-            Err(ApiError::Unsupported(format!("network {what}")))
-        }
+        ("POST", [id, "connect"]) => network::connect(daemon, call, id).await,
+        ("POST", [id, "disconnect"]) => network::disconnect(daemon, call, id).await,
         _ => Err(not_found()),
     }
 }

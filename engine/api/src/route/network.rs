@@ -1,39 +1,22 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use axum::response::Response;
-use engine::NetworkConfig;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::act::Daemon;
 use crate::error::ApiError;
-use crate::parse::Call;
+use crate::parse::{self, Call};
 use crate::render;
 
-/// As Docker's `NetworkCreateRequest`.
+/// As Docker's `NetworkConnectRequest` and `NetworkDisconnectRequest`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct CreateNetwork {
-    name: String,
-    driver: String,
-    internal: bool,
-    labels: BTreeMap<String, String>,
-    options: BTreeMap<String, String>,
-    #[serde(rename = "EnableIPv6")]
-    enable_ipv6: bool,
-    attachable: bool,
-    ingress: bool,
-    config_only: bool,
-    #[serde(rename = "IPAM")]
-    ipam: Ipam,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Ipam {
-    driver: String,
-    config: Vec<Map<String, Value>>,
+struct Connect {
+    container: String,
+    endpoint_config: parse::Endpoint,
+    force: bool,
 }
 
 /// As Docker's `VolumeCreateOptions`.
@@ -77,30 +60,21 @@ pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiErr
 }
 
 pub(super) async fn create(daemon: &Daemon, mut call: Call) -> Result<Response, ApiError> {
-    let body: CreateNetwork = call.json().await?;
-    if body.name.is_empty() {
-        return Err(ApiError::Invalid("network name cannot be empty".to_owned()));
-    }
-    if !matches!(body.driver.as_str(), "" | "bridge" | "default") {
-        return Err(ApiError::NotFound(format!(
-            "could not find plugin {} in v1 plugin registry",
-            body.driver
-        )));
-    }
-    refuse(&[
-        (body.enable_ipv6, "--ipv6"),
-        (!body.options.is_empty(), "--opt of networks"),
-        (body.attachable, "--attachable"),
-        (body.ingress, "--ingress"),
-        (body.config_only, "--config-only"),
-        (!matches!(body.ipam.driver.as_str(), "" | "default"), "--ipam-driver"),
-        (body.ipam.config.iter().any(|config| !config.is_empty()), "--subnet"),
-    ])?;
-    let (name, internal, labels) = (body.name, body.internal, body.labels);
-    // Whoever makes a network by name trusts its containers as Docker does.
-    let config = NetworkConfig { name, internal, labels, host_access: true, ..NetworkConfig::default() };
-    let network = daemon.create_network(config).await?;
+    let body: parse::CreateNetwork = call.json().await?;
+    let network = daemon.create_network(body.config()?).await?;
     Ok(render::json(StatusCode::CREATED, &json!({ "Id": network.id.to_string(), "Warning": "" })))
+}
+
+pub(super) async fn connect(daemon: &Daemon, mut call: Call, network: &str) -> Result<Response, ApiError> {
+    let body: Connect = call.json().await?;
+    daemon.connect(network, &body.container, body.endpoint_config).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+pub(super) async fn disconnect(daemon: &Daemon, mut call: Call, network: &str) -> Result<Response, ApiError> {
+    let body: Connect = call.json().await?;
+    daemon.disconnect(network, &body.container, body.force).await?;
+    Ok(StatusCode::OK.into_response())
 }
 
 pub(super) async fn inspect(daemon: &Daemon, id: &str) -> Result<Response, ApiError> {

@@ -1,13 +1,19 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use engine_network::PortMapping;
 use engine_runtime::spec::{Resources, Security};
 use engine_runtime::{HealthCheck, RestartPolicy};
-use engine_types::{ImageId, SessionId};
+use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
 
+use crate::log_driver::LogDriver;
 use crate::ports::ExposedPort;
+use crate::settings::DnsSettings;
+
+/// Stands for the host's address, as the container reaches it.
+pub const HOST_GATEWAY: &str = "host-gateway";
 
 /// What a container is to be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +42,15 @@ pub struct ContainerConfig {
     pub mounts: Vec<Mount>,
     /// How it is connected.
     pub network: NetworkMode,
+    /// Its networks, where there is more to say of them than `network` does: see [`ContainerConfig::endpoints`].
+    #[serde(default)]
+    pub endpoints: Option<Vec<EndpointConfig>>,
+    /// Containers on the default network that it is told of by variables and in /etc/hosts.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// Instead of how the host resolves names.
+    #[serde(default)]
+    pub dns: DnsSettings,
     /// Ports of the host that lead to it, if it is on a network.
     #[serde(default)]
     pub ports: Vec<PortMapping>,
@@ -45,7 +60,7 @@ pub struct ContainerConfig {
     /// Publish every port that it serves.
     #[serde(default)]
     pub publish_all: bool,
-    /// `name address` pairs for /etc/hosts.
+    /// `name address` pairs for /etc/hosts; the address may be [`HOST_GATEWAY`].
     pub extra_hosts: Vec<(String, String)>,
     /// What it may do.
     pub security: Security,
@@ -55,8 +70,9 @@ pub struct ContainerConfig {
     pub read_only: bool,
     /// Never sync its writable layer: it is thrown away.
     pub volatile: bool,
-    /// Write its output to a log.
-    pub log: bool,
+    /// Where its output goes.
+    #[serde(default)]
+    pub logging: LogDriver,
     /// What happens when it ends.
     #[serde(default)]
     pub restart: RestartPolicy,
@@ -67,6 +83,24 @@ pub struct ContainerConfig {
     pub tether: bool,
     /// Size of /dev/shm in bytes.
     pub shm_size: u64,
+    /// Whose processes it sees.
+    #[serde(default)]
+    pub pid: NamespaceMode,
+    /// Whose System V IPC, message queues and /dev/shm it has.
+    #[serde(default)]
+    pub ipc: NamespaceMode,
+    /// It has the host's host name.
+    #[serde(default)]
+    pub host_uts: bool,
+    /// Its domain, behind its host name.
+    #[serde(default)]
+    pub domainname: Option<String>,
+    /// Groups of its user besides those of its image's group file.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Kernel parameters of its own namespaces, by their dotted name.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
     /// Free text for tools.
     pub labels: BTreeMap<String, String>,
     /// Goes with this session.
@@ -141,9 +175,63 @@ pub enum NetworkMode {
         /// Names besides the container's own that resolve to it there.
         aliases: Vec<String>,
     },
+    /// That of another container, which has to run.
+    Container(ContainerId),
+}
+
+/// Whose namespace a container is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceMode {
+    /// One of its own.
+    #[default]
+    Private,
+    /// The host's.
+    Host,
+    /// Another container's, which has to run.
+    Container(ContainerId),
+}
+
+/// A container's place on a network, as it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointConfig {
+    /// The network, by id or name.
+    pub network: String,
+    /// Names besides the container's own that resolve to it there.
+    pub aliases: Vec<String>,
+    /// Its address; a free one if absent.
+    pub address: Option<Ipv4Addr>,
+    /// Its hardware address; derived from the other if absent.
+    pub mac: Option<[u8; 6]>,
+    /// Names that stand for another container's in this one alone.
+    pub links: BTreeMap<String, String>,
+    /// Of several networks, that with the highest has the default route.
+    pub priority: i64,
+    /// What its maker wants to show again; nothing here reads it.
+    pub options: BTreeMap<String, String>,
+}
+
+/// A container that another is told of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// It.
+    pub container: ContainerId,
+    /// What it is called there.
+    pub alias: String,
 }
 
 impl ContainerConfig {
+    /// The networks that it is on when it runs.
+    pub fn endpoints(&self) -> Vec<EndpointConfig> {
+        match (&self.endpoints, &self.network) {
+            (Some(endpoints), _) => endpoints.clone(),
+            (None, NetworkMode::Network { network, aliases }) => {
+                let (network, aliases) = (network.clone(), aliases.clone());
+                vec![EndpointConfig { network, aliases, ..EndpointConfig::default() }]
+            }
+            (None, _) => Vec::new(),
+        }
+    }
+
     /// A container as `run` makes it without options.
     pub fn new(image: ImageId) -> Self {
         Self {
@@ -159,6 +247,9 @@ impl ContainerConfig {
             hostname: None,
             mounts: Vec::new(),
             network: NetworkMode::None,
+            endpoints: None,
+            links: Vec::new(),
+            dns: DnsSettings::default(),
             ports: Vec::new(),
             exposed: BTreeSet::new(),
             publish_all: false,
@@ -167,11 +258,17 @@ impl ContainerConfig {
             resources: Resources::default(),
             read_only: false,
             volatile: false,
-            log: true,
+            logging: LogDriver::default(),
             restart: RestartPolicy::No,
             health: None,
             tether: false,
             shm_size: 64 << 20,
+            pid: NamespaceMode::Private,
+            ipc: NamespaceMode::Private,
+            host_uts: false,
+            domainname: None,
+            groups: Vec::new(),
+            sysctls: BTreeMap::new(),
             labels: BTreeMap::new(),
             session: None,
             image_name: None,

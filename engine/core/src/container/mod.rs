@@ -1,6 +1,9 @@
 mod config;
+mod connect;
 mod control;
 mod end;
+mod link;
+mod place;
 mod start;
 
 use std::collections::HashMap;
@@ -20,7 +23,12 @@ use crate::error::{At, Error};
 use crate::network::write_names;
 use crate::ports::all_exposed;
 
-pub use config::{ContainerConfig, Mount, MountKind, NetworkMode, Program};
+pub use config::{
+    ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode, NetworkMode,
+    Program,
+};
+pub(crate) use link::Linked;
+pub(crate) use place::Place;
 
 /// A container of the catalog.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,7 +162,7 @@ impl Engine {
         self.state_dir(id).join("log.json")
     }
 
-    async fn write_names(&self, network: engine_types::NetworkId) -> Result<(), Error> {
+    pub(crate) async fn write_names(&self, network: engine_types::NetworkId) -> Result<(), Error> {
         let names = self.catalog().names(network).await?;
         let path = self.names_file(network);
         write_names(&path, &names).at(&path)

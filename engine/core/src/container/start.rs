@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use engine_network::{AttachError, EndpointSpec, IfName, PublishedPort, Switch, Withdrawal};
 use engine_runtime::spec::{HostCommand, Process as ProcessSpec, Spec};
-use engine_runtime::{Client, ExecStreams, Running, Starting, StdStreams};
+use engine_runtime::{Client, ClientError, ExecStreams, Joined, NamespacesOf, Running, Starting, StdStreams};
 use engine_types::ContainerId;
 
-use super::{ContainerConfig, MountKind, NetworkMode, not_running};
-use crate::catalog::{ContainerRow, from_json};
+use super::{ContainerConfig, MountKind, NamespaceMode, NetworkMode, Place, not_running};
+use crate::catalog::from_json;
 use crate::engine::{Engine, blocking};
 use crate::error::{At, Error};
-use crate::network::Network;
 use crate::process::Process;
 use crate::starts;
 
@@ -22,39 +21,32 @@ impl Engine {
     pub async fn start_container(&self, key: &str, streams: StdStreams) -> Result<Process, Error> {
         let row = self.catalog().container(key).await?;
         let config: ContainerConfig = from_json(&row.config)?;
-        let network = match &config.network {
-            NetworkMode::Network { network, .. } => Some(self.network(network).await?),
-            _ => None,
-        };
-        let names = network.as_ref().map(|network| self.names_file(network.id));
-        let address = match &network {
-            Some(network) => {
-                self.adopt_switch(network).await?;
-                Some(self.allocate_address(&row, &config, network).await?)
-            }
-            None => None,
-        };
+        let id = row.id;
+        let joined = self.join(&config).await?;
+        let links = self.linked(&row.name, &config.links).await?;
+        let places = self.take_places(&row, &config).await?;
         for mount in &config.mounts {
             if let MountKind::Volume(name) = &mount.kind {
                 self.create_volume(name, config.session).await?;
             }
         }
-        let reserved = match &network {
-            Some(network) => self.reserve_ports(&config, network).await?,
+        let way_out = places.iter().find(|place| place.leads_out).cloned();
+        let reserved = match &way_out {
+            Some(place) => self.reserve_ports(&config, &place.network).await?,
             None => None,
         };
-        let (id, ports) = (row.id, reserved.as_ref().map(|r| r.ports.clone()));
-        let (engine, its_network) = (self.clone(), network.clone());
+        let ports = reserved.as_ref().map(|r| r.ports.clone());
+        let (engine, address) = (self.clone(), way_out.as_ref().map(|place| place.address));
         let preparing = blocking(move || {
-            let mut spec = engine.spec(&row, &config, address.map(|a| (a, names)))?;
+            let mut spec = engine.spec(&row, &config, &places, &links)?;
             if let Some((ports, address)) = ports.zip(address) {
                 spec.cleanup = Some(engine.withdrawal(address, &ports)?);
             }
-            engine.prepare(&spec, streams, its_network.as_ref().zip(address))
+            engine.prepare(&spec, streams, &places, &joined)
         });
         let prepared = preparing.await?;
-        let running = match (reserved, network.zip(address)) {
-            (Some(reserved), Some((network, address))) => {
+        let running = match (reserved, way_out) {
+            (Some(reserved), Some(Place { network, address, .. })) => {
                 let started = match self.publish_ports(id, &network, address, &reserved.ports).await {
                     Ok(()) => blocking(move || prepared.proceed(Some(reserved.as_fd()))).await,
                     Err(e) => Err(e),
@@ -108,20 +100,31 @@ impl Engine {
         resized.map_err(|e| not_running(e, id))
     }
 
-    async fn allocate_address(
-        &self,
-        row: &ContainerRow,
-        config: &ContainerConfig,
-        network: &Network,
-    ) -> Result<Ipv4Addr, Error> {
-        let mut names = vec![row.name.clone(), row.id.short()];
-        if let NetworkMode::Network { aliases, .. } = &config.network {
-            names.extend(aliases.iter().cloned());
+    /// What a container has of others, which have to run.
+    async fn join(&self, config: &ContainerConfig) -> Result<Joined, Error> {
+        let mut joined = Joined::default();
+        if let NetworkMode::Container(other) = config.network {
+            let network = self.namespaces_of(other, "network").await?.network;
+            joined.network =
+                Some(network.ok_or(Error::JoinNotRunning { what: "network", container: other })?);
         }
-        let candidates = network.subnet.hosts().filter(|&a| a != network.gateway);
-        let address = self.catalog().allocate_address(row.id, network.id, &names, candidates).await?;
-        self.write_names(network.id).await?;
-        address.ok_or_else(|| Error::NoFreeAddress(network.name.clone()))
+        for (mode, what, place) in
+            [(config.pid, "PID", &mut joined.pid), (config.ipc, "IPC", &mut joined.ipc)]
+        {
+            if let NamespaceMode::Container(other) = mode {
+                let init = self.namespaces_of(other, what).await?.init;
+                *place = Some(init.ok_or(Error::JoinNotRunning { what, container: other })?);
+            }
+        }
+        Ok(joined)
+    }
+
+    async fn namespaces_of(&self, other: ContainerId, what: &'static str) -> Result<NamespacesOf, Error> {
+        let run_dir = self.run_dir(other);
+        match blocking(move || Client::connect(&run_dir)?.namespaces()).await {
+            Err(ClientError::NotRunning) => Err(Error::JoinNotRunning { what, container: other }),
+            result => Ok(result?),
+        }
     }
 
     /// Has the runtime make a container, wires it and runs its program.
@@ -129,47 +132,53 @@ impl Engine {
         &self,
         spec: &Spec,
         streams: StdStreams,
-        endpoint: Option<(&Network, Ipv4Addr)>,
+        places: &[Place],
     ) -> Result<Running, Error> {
-        self.prepare(spec, streams, endpoint)?.proceed(None)
+        self.prepare(spec, streams, places, &Joined::default())?.proceed(None)
     }
 
-    /// Has the runtime make a container and wires it. The network's bridge, if this is its first container since the
-    /// machine started, is made meanwhile.
+    /// Has the runtime make a container and wires it. The bridges of networks of which this is the first container since
+    /// the machine started are made meanwhile.
     fn prepare(
         &self,
         spec: &Spec,
         streams: StdStreams,
-        endpoint: Option<(&Network, Ipv4Addr)>,
+        places: &[Place],
+        joined: &Joined,
     ) -> Result<Prepared, Error> {
-        let (starting, switch) = std::thread::scope(|scope| {
-            let bridge = endpoint.map(|(network, _)| scope.spawn(|| self.ensure_bridge(network)));
-            let starting = self.launcher().start(spec, streams);
-            let switch = match bridge.map(std::thread::ScopedJoinHandle::join) {
-                Some(Ok(result)) => result?,
-                Some(Err(panic)) => std::panic::resume_unwind(panic),
-                None => None,
-            };
-            Ok::<_, Error>((starting?, switch))
-        })?;
-        match (starting.network_namespace(), endpoint) {
-            (Some(namespace), Some((network, address))) => {
-                self.attach(spec, network, address, switch.as_deref(), namespace)?;
+        let (starting, switches) = std::thread::scope(|scope| {
+            let bridges: Vec<_> =
+                places.iter().map(|place| scope.spawn(|| self.ensure_bridge(&place.network))).collect();
+            let starting = self.launcher().start(spec, streams, joined);
+            let mut switches = Vec::new();
+            for bridge in bridges {
+                switches.push(bridge.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
             }
-            (Some(namespace), None) => self.driver().loopback_up(namespace)?,
-            (None, _) => {}
+            Ok::<_, Error>((starting?, switches))
+        })?;
+        if let Some(namespace) = starting.network_namespace() {
+            for (number, (place, switch)) in places.iter().zip(&switches).enumerate() {
+                let interface = (IfName::eth(number), spec.cleanup.is_some() && place.leads_out);
+                self.attach(spec.id, place, interface, switch.as_deref(), namespace)?;
+            }
+            if places.is_empty() {
+                self.driver().loopback_up(namespace)?;
+            }
         }
-        Ok(Prepared { starting, switch })
+        // Networks with a switch are their session's alone, and so is the one that a container has.
+        Ok(Prepared { starting, switch: switches.into_iter().flatten().next() })
     }
 
-    fn attach(
+    /// Gives a container an interface of this name; `hairpin` says that it reaches its own published ports by it.
+    pub(crate) fn attach(
         &self,
-        spec: &Spec,
-        network: &Network,
-        address: Ipv4Addr,
+        id: ContainerId,
+        place: &Place,
+        (container_ifname, hairpin): (IfName, bool),
         switch: Option<&Switch>,
         namespace: BorrowedFd<'_>,
     ) -> Result<(), Error> {
+        let network = &place.network;
         let bridge = match switch {
             Some(_) => IfName::switch_bridge(),
             None => self.driver().bridge_name(&network.id),
@@ -177,14 +186,14 @@ impl Engine {
         let endpoint = EndpointSpec {
             network: network.id,
             bridge,
-            isolated: false,
-            hairpin: spec.cleanup.is_some(),
-            host_ifname: IfName::endpoint(&spec.id, &network.id),
-            container_ifname: IfName::eth0(),
-            mac: None,
-            address,
+            isolated: network.config.isolated,
+            hairpin,
+            host_ifname: IfName::endpoint(&id, &network.id),
+            container_ifname,
+            mac: place.endpoint.mac,
+            address: place.address,
             prefix: network.subnet.prefix_len(),
-            gateway: (!network.config.internal).then_some(network.gateway),
+            gateway: place.leads_out.then_some(network.gateway),
             mtu: None,
         };
         match self.driver().attach(&endpoint, switch, namespace) {

@@ -53,8 +53,10 @@ pub(crate) type Streams = Option<[OwnedFd; 3]>;
 /// What the first process is made of.
 pub(crate) struct ContainerChild<'a> {
     pub(crate) spec: &'a Spec,
-    /// The network namespace of its earlier lives.
+    /// The network namespace of its earlier lives, or of another container.
     pub(crate) network: Option<&'a OwnedFd>,
+    /// The first process of the container whose IPC namespace it joins.
+    pub(crate) ipc: Option<&'a OwnedFd>,
     pub(crate) cgroup: &'a Cgroup,
     pub(crate) entry: Entry,
     pub(crate) filters: &'a Filters,
@@ -101,7 +103,7 @@ fn report(supervisor: std::io::Result<Connection>, error: SetupError) -> i32 {
 }
 
 fn run_container(child: ContainerChild<'_>) -> Result<Infallible, SetupError> {
-    let ContainerChild { spec, network, cgroup, entry, filters, streams, supervisor } = child;
+    let ContainerChild { spec, network, ipc, cgroup, entry, filters, streams, supervisor } = child;
     shield()?;
     // The exact permission bits of device nodes and mount points are asked for.
     rustix::process::umask(Mode::empty());
@@ -112,8 +114,9 @@ fn run_container(child: ContainerChild<'_>) -> Result<Infallible, SetupError> {
         rustix::thread::move_into_thread_name_spaces(network.as_fd(), ThreadNameSpaceType::NETWORK)
             .step(Step::JoinNamespaces)?;
     }
+    let shm = ipc.map(join_ipc).transpose()?;
     set_names(spec)?;
-    mounts::enter_root(spec, cgroup)?;
+    mounts::enter_root(spec, cgroup, shm)?;
     if let Some(adjustment) = spec.resources.oom_score_adj {
         fs::write("/proc/self/oom_score_adj", adjustment.to_string()).step(Step::OomScore)?;
     }
@@ -146,7 +149,7 @@ fn run_exec(child: ExecChild<'_>) -> Result<Infallible, SetupError> {
         (spec.namespaces.uts, ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
         (spec.namespaces.ipc, ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
     ] {
-        if own == Namespace::Private {
+        if own != Namespace::Host {
             namespaces |= kind;
         }
     }
@@ -165,6 +168,21 @@ fn run_exec(child: ExecChild<'_>) -> Result<Infallible, SetupError> {
 fn shield() -> Result<(), SetupError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).step(Step::Fork)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(Step::Fork)
+}
+
+/// Joins the IPC namespace of another container; its /dev/shm as a detached mount. That can only be had from within its
+/// mount namespace.
+fn join_ipc(of: &OwnedFd) -> Result<OwnedFd, SetupError> {
+    let join = |fd: &OwnedFd, kind: ThreadNameSpaceType| {
+        rustix::thread::move_into_thread_name_spaces(fd.as_fd(), kind)
+    };
+    let own: OwnedFd = fs::File::open("/proc/self/ns/mnt").step(Step::JoinNamespaces)?.into();
+    let both = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION | ThreadNameSpaceType::MOUNT;
+    join(of, both).step(Step::JoinNamespaces)?;
+    let shm = root::open_host(Path::new("/dev/shm")).and_then(|shm| root::clone_tree(shm.as_fd(), false));
+    let shm = shm.step_at(Step::BindSource, "/dev/shm")?;
+    join(&own, ThreadNameSpaceType::MOUNT).step(Step::JoinNamespaces)?;
+    Ok(shm)
 }
 
 fn set_names(spec: &Spec) -> Result<(), SetupError> {

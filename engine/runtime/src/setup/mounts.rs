@@ -37,14 +37,16 @@ const PLAIN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Mounts the root file system and everything below it, and makes it the root of the calling process.
-pub(super) fn enter_root(spec: &Spec, cgroup: &Cgroup) -> Result<(), SetupError> {
+///
+/// `shm` is what another container has at /dev/shm, where its IPC namespace was joined.
+pub(super) fn enter_root(spec: &Spec, cgroup: &Cgroup, shm: Option<OwnedFd>) -> Result<(), SetupError> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", flags).step(Step::PrivateMounts)?;
     let path = spec.state_dir.join("rootfs");
     mount_rootfs(&spec.rootfs, &path)?;
     let root = Root::open(&path).step_at(Step::OpenRootfs, &path)?;
     mount_kernel_file_systems(&root, spec, cgroup)?;
-    mount_dev(&root, spec)?;
+    mount_dev(&root, spec, shm)?;
     for mount in &spec.mounts {
         attach_mount(&root, mount, &spec.process.user)?;
     }
@@ -95,7 +97,7 @@ fn mount_kernel_file_systems(root: &Root, spec: &Spec, cgroup: &Cgroup) -> Resul
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     let sys = match spec.namespaces.network {
-        Namespace::Private => new_mount("sysfs", &[], attributes).step(Step::MountSys)?,
+        Namespace::Private | Namespace::Joined => new_mount("sysfs", &[], attributes).step(Step::MountSys)?,
         // sysfs shows the network namespace of whoever mounts it, so the host's own serves here.
         Namespace::Host => {
             let sys = root::open_host(Path::new("/sys")).and_then(|fd| root::clone_tree(fd.as_fd(), false));
@@ -139,7 +141,7 @@ fn mount_cgroup(root: &Root, cgroup: &Cgroup, attributes: MountAttrFlags) -> Res
     set_attributes(tmpfs.as_fd(), attributes, None, false).step(Step::MountCgroup)
 }
 
-fn mount_dev(root: &Root, spec: &Spec) -> Result<(), SetupError> {
+fn mount_dev(root: &Root, spec: &Spec, shm: Option<OwnedFd>) -> Result<(), SetupError> {
     let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let dev = new_mount("tmpfs", &[("mode", "755"), ("size", "65536k")], no_suid)
         .step_at(Step::MountDev, "/dev")?;
@@ -176,8 +178,11 @@ fn mount_dev(root: &Root, spec: &Spec) -> Result<(), SetupError> {
             .try_for_each(|p| attach_mount(root, &host(p), &spec.process.user));
     }
     let size = spec.shm_size.to_string();
-    let shm = new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], PLAIN)
-        .step_at(Step::MountDev, "/dev/shm")?;
+    let shm = match shm {
+        Some(shm) => shm,
+        None => new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], PLAIN)
+            .step_at(Step::MountDev, "/dev/shm")?,
+    };
     attach_at(root, &shm, "/dev/shm", Step::MountDev)?;
     let mqueue = new_mount("mqueue", &[], PLAIN).step(Step::MountMqueue)?;
     attach_at(root, &mqueue, "/dev/mqueue", Step::MountMqueue)

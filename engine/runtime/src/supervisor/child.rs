@@ -8,12 +8,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::reap;
 use super::resolver::Resolver;
+use super::{Host, reap};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, SetupError, Step};
 use crate::protocol::{Connection, Reply, Request};
-use crate::seccomp::Filters;
 use crate::setup::{self, ContainerChild, FromChild, Streams, ToChild};
 use crate::spec::{Namespace, Spec};
 
@@ -45,10 +44,14 @@ pub(super) struct Started {
 pub(super) fn make(
     spec: &Spec,
     cgroup: &Cgroup,
-    filters: &Filters,
+    host: &Host,
     streams: Streams,
     network: Option<&OwnedFd>,
 ) -> Result<Made, SetupError> {
+    if let Some(other) = &host.joined.pid {
+        // Whoever is born from here on is born there.
+        enter_pid_namespace(other)?;
+    }
     let (connection, theirs) = Connection::pair().step(Step::Control)?;
     let entry = cgroup.entry(None)?;
     let child =
@@ -58,7 +61,8 @@ pub(super) fn make(
                 network,
                 cgroup,
                 entry,
-                filters,
+                filters: &host.filters,
+                ipc: host.joined.ipc.as_ref(),
                 streams,
                 supervisor: theirs,
             })
@@ -92,9 +96,9 @@ pub(super) fn start(mut made: Made, launcher: &Connection, spec: &Spec) -> Resul
         }
     };
     // Loopback is up from here on, and nobody has asked yet.
-    let resolver = match (&spec.dns, &made.child) {
-        (Some(config), Some(child)) => {
-            let listening = Resolver::listen(config, child.pid);
+    let resolver = match (&spec.dns, &made.network) {
+        (Some(config), Some(network)) => {
+            let listening = Resolver::listen(config, network.as_fd());
             Some(made.unless_failed(listening)?)
         }
         _ => None,
@@ -115,6 +119,11 @@ pub(super) fn leave_pid_namespace() -> std::io::Result<()> {
     let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let pid_namespace = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
     Ok(rustix::thread::move_into_thread_name_spaces(own.as_fd(), pid_namespace)?)
+}
+
+fn enter_pid_namespace(of: &OwnedFd) -> Result<(), SetupError> {
+    let pid_namespace = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
+    rustix::thread::move_into_thread_name_spaces(of.as_fd(), pid_namespace).step(Step::JoinNamespaces)
 }
 
 /// Lets the program run once more: its network stands.

@@ -100,6 +100,7 @@ impl Server<'_> {
         // The ports are led nowhere before they are free, and free before anybody is told, or finds nobody listening.
         drop(self.cleanup.take());
         self.kept.clear();
+        drop(self.network.take());
         drop(self.listener.take());
         self.tell_end();
         self.stored.map_err(SetupError::from)

@@ -9,6 +9,7 @@ mod cleanup;
 mod control;
 mod exec;
 mod lives;
+mod namespaces;
 mod probe;
 mod relay;
 mod resolver;
@@ -30,6 +31,7 @@ use crate::cgroup::{Cgroup, Hierarchies};
 use crate::client::{LOCK_FILE, SOCKET_FILE};
 use crate::error::{Context, SetupError, Step};
 use crate::health::Health;
+use crate::launch::Joined;
 use crate::log::Writer;
 use crate::protocol::{self, Connection, LaunchIo, Reply, Request};
 use crate::restart::RestartPolicy;
@@ -68,7 +70,8 @@ fn run() -> io::Result<()> {
         return Ok(());
     }
     let spec: Spec = protocol::read_body(descriptors.remove(0))?;
-    match supervise(&spec, io, descriptors, &launcher) {
+    let joined = Joined::take(&spec.namespaces, &mut descriptors);
+    match supervise(&spec, io, (joined, descriptors), &launcher) {
         Ok(()) => Ok(()),
         Err(error) => launcher.send(&Reply::Failed(error), &[]),
     }
@@ -78,7 +81,7 @@ fn run() -> io::Result<()> {
 fn supervise(
     spec: &Spec,
     io: LaunchIo,
-    passed: Vec<OwnedFd>,
+    (joined, passed): (Joined, Vec<OwnedFd>),
     launcher: &Connection,
 ) -> Result<(), SetupError> {
     if spec.user_namespace.is_some() {
@@ -93,7 +96,7 @@ fn supervise(
     let cleanup = Cleanup::new(spec.cleanup.as_ref());
     let listener = listen(spec)?;
     let hierarchies = Hierarchies::detect(&Paths::host("", "")).step(Step::Cgroup)?;
-    let host = Host { hierarchies, filters: Filters::compile(&spec.security)? };
+    let host = Host { hierarchies, filters: Filters::compile(&spec.security)?, joined };
     let mut warnings = Vec::new();
     let start = |made| child::start(made, launcher, spec);
     let life = begin(spec, &host, (io, passed), &mut warnings, start, None, &spec.resources)?;
@@ -121,6 +124,8 @@ fn supervise(
 struct Host {
     hierarchies: Hierarchies,
     filters: Filters,
+    /// What it has of other containers.
+    joined: Joined,
 }
 
 /// Makes the first process, in `network` if it has one already, and has `start` run its program.
@@ -137,10 +142,11 @@ fn begin(
     let (parent, security) = (&spec.cgroup_parent, &spec.security);
     let cgroup = Cgroup::create(&host.hierarchies, parent, &id, resources, security, warnings)?;
     let (streams, wiring) = connect(spec, io, passed)?;
-    let made = child::make(spec, &cgroup, &host.filters, streams, network)?;
+    let network = network.or(host.joined.network.as_ref());
+    let made = child::make(spec, &cgroup, host, streams, network)?;
     let mut started = start(made)?;
     let relay = match (wiring, started.terminal.take()) {
-        (Wiring::Relay(relay), _) => Some(relay),
+        (Wiring::Relay(relay), _) => Some(*relay),
         (Wiring::Terminal { log, client }, Some(controller)) => {
             Some(terminal_relay(controller, log, client)?)
         }
@@ -190,7 +196,7 @@ enum Wiring {
     /// Nothing: the streams are the launcher's.
     None,
     /// Pipes.
-    Relay(Relay),
+    Relay(Box<Relay>),
     /// A terminal, once the container has opened one.
     Terminal { log: Option<LogConfig>, client: Option<OwnedFd> },
 }
@@ -205,6 +211,7 @@ fn connect(spec: &Spec, io: LaunchIo, mut passed: Vec<OwnedFd>) -> Result<(Strea
     if spec.process.terminal {
         return Ok((None, Wiring::Terminal { log: spec.log.clone(), client }));
     }
+    let log = spec.log.clone().map(Writer::open).transpose()?;
     let make = || {
         use rustix::pipe::{PipeFlags, pipe_with};
         let (stdout, stdout_in) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -215,12 +222,11 @@ fn connect(spec: &Spec, io: LaunchIo, mut passed: Vec<OwnedFd>) -> Result<(Strea
         } else {
             (File::open("/dev/null")?.into(), None)
         };
-        let log = spec.log.clone().map(Writer::open).transpose()?;
         let mut relay = Relay::pipes(stdout, stderr, input, log)?;
         if let Some(client) = client {
             relay.attach(client, true, spec.process.stdin)?;
         }
-        Ok::<_, io::Error>((Some([stdin, stdout_in, stderr_in]), Wiring::Relay(relay)))
+        Ok::<_, io::Error>((Some([stdin, stdout_in, stderr_in]), Wiring::Relay(Box::new(relay))))
     };
     make().step(Step::Stdio)
 }
@@ -230,7 +236,7 @@ fn terminal_relay(
     log: Option<LogConfig>,
     client: Option<OwnedFd>,
 ) -> Result<Relay, SetupError> {
-    let log = log.map(Writer::open).transpose().step(Step::Log)?;
+    let log = log.map(Writer::open).transpose()?;
     let make = || {
         let mut relay = Relay::terminal(controller, log)?;
         if let Some(client) = client {

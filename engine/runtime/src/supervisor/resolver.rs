@@ -1,7 +1,7 @@
 //! The sockets of the DNS responder: it listens inside the container's network namespace and passes on, from the
 //! host's, what it cannot answer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -70,19 +70,23 @@ pub(super) enum Ready {
 }
 
 impl Resolver {
-    /// Listens in the network namespace of the process `pid`, whose loopback is up.
-    pub(super) fn listen(config: &DnsConfig, pid: i32) -> Result<Self, SetupError> {
+    /// Listens in a network namespace whose loopback is up.
+    pub(super) fn listen(config: &DnsConfig, inside: BorrowedFd<'_>) -> Result<Self, SetupError> {
         let listen = || {
             let own = open_namespace(Path::new("/proc/self/ns/net"))?;
-            let inside = open_namespace(Path::new(&format!("/proc/{pid}/ns/net")))?;
             let network = Some(LinkNameSpaceType::Network);
-            rustix::thread::move_into_link_name_space(inside.as_fd(), network)?;
+            rustix::thread::move_into_link_name_space(inside, network)?;
             let sockets = sockets();
             rustix::thread::move_into_link_name_space(own.as_fd(), network)?;
             sockets
         };
         let (udp, tcp) = listen().step(Step::Dns)?;
         Ok(Self { config: config.clone(), udp, tcp, pending: Vec::new(), streams: Vec::new() })
+    }
+
+    /// Answers as this configuration says from now on.
+    pub(super) fn configure(&mut self, config: DnsConfig) {
+        self.config = config;
     }
 
     /// What to wait for now.
@@ -224,20 +228,28 @@ impl Resolver {
     /// so a container that has just started is known at once.
     fn names(&self) -> AllNames {
         let read = |path| fs::read_to_string(path).ok().and_then(|text| Names::parse(&text).ok());
-        AllNames(self.config.names.iter().filter_map(read).collect())
+        AllNames {
+            networks: self.config.names.iter().filter_map(read).collect(),
+            aliases: self.config.aliases.clone(),
+        }
     }
 }
 
 /// The names of all networks that a container is on.
-struct AllNames(Vec<Names>);
+struct AllNames {
+    networks: Vec<Names>,
+    /// Names that stand for others.
+    aliases: BTreeMap<String, String>,
+}
 
 impl Lookup for AllNames {
     fn addresses(&self, name: &str) -> Vec<std::net::Ipv4Addr> {
-        self.0.iter().flat_map(|names| names.addresses(name)).collect()
+        let name = self.aliases.get(name).map_or(name, String::as_str);
+        self.networks.iter().flat_map(|names| names.addresses(name)).collect()
     }
 
     fn name_of(&self, address: std::net::Ipv4Addr) -> Option<&str> {
-        self.0.iter().find_map(|names| names.name_of(address))
+        self.networks.iter().find_map(|names| names.name_of(address))
     }
 }
 

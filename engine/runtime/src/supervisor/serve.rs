@@ -41,7 +41,7 @@ pub(super) struct Server<'a> {
     pub(super) born: Instant,
     pub(super) relay: Option<Relay>,
     pub(super) prober: Option<Prober>,
-    resolver: Option<Resolver>,
+    pub(super) resolver: Option<Resolver>,
     /// The network namespace of all its lives.
     pub(super) network: Option<OwnedFd>,
     held: Option<OwnedFd>,
@@ -336,9 +336,16 @@ impl<'a> Server<'a> {
                 Some(Err(e)) => Err(e),
                 None => return Some(refused("no limits were passed")),
             },
+            Request::Namespaces if !quiet => {
+                self.send_namespaces(number);
+                return None;
+            }
+            Request::Resolve if !quiet => self.resolve(descriptors),
             Request::Exec if !quiet => return self.exec(number, descriptors),
             Request::Exec
             | Request::Held
+            | Request::Namespaces
+            | Request::Resolve
             | Request::Watch
             | Request::Follow
             | Request::Pause
