@@ -109,7 +109,7 @@ fn request(context: &Path, flags: &[String]) -> BuildRequest {
         let value = words.next().unwrap();
         let (name, text) = value.split_once('=').unwrap_or((value, ""));
         match flag.as_str() {
-            "-f" => request.dockerfile = Some(context.join(value)),
+            "-f" => request.dockerfile = Some(value.into()),
             "--target" => request.target = Some(value.clone()),
             "--build-arg" => drop(request.args.insert(name.to_owned(), text.to_owned())),
             "--label" => drop(request.labels.insert(name.to_owned(), text.to_owned())),

@@ -1,5 +1,7 @@
 //! What went wrong, as Docker says it: status and text.
 
+use std::path::PathBuf;
+
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use engine::build::{BuildError, Problem};
@@ -51,6 +53,14 @@ pub(crate) enum ApiError {
     /// An archive could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
+    /// A build's context could not be unpacked.
+    #[error("unpack the build's context into {}", path.display())]
+    Context {
+        /// The directory for it.
+        path: PathBuf,
+        /// Why.
+        source: UnpackError,
+    },
     /// A build's context lacks its Dockerfile.
     #[error("Cannot locate specified Dockerfile: {0}")]
     NoDockerfile(String),
@@ -80,7 +90,7 @@ impl ApiError {
             Self::NoSwarm => ErrorKind::Unavailable,
             Self::Engine(e) => e.kind(),
             Self::Load(e) => e.kind(),
-            Self::Unpack(e) => e.kind(),
+            Self::Unpack(e) | Self::Context { source: e, .. } => e.kind(),
             Self::Build(e) => e.kind(),
             Self::NoDockerfile(_) | Self::Broken(_) | Self::Internal(_) => ErrorKind::Internal,
         }

@@ -116,7 +116,7 @@ impl Format {
 pub(crate) fn object(asked: &str, value: &Value) -> anyhow::Result<String> {
     let source = if asked == "json" { "{{json .}}" } else { asked };
     let template = Template::parse(source).map_err(parsing)?;
-    Ok(template.render(value, Missing::NoEntry).map_err(parsing)?)
+    template.render(value, Missing::NoEntry).map_err(parsing)
 }
 
 fn parsing(error: TemplateError) -> anyhow::Error {

@@ -243,11 +243,11 @@ fn equal(arguments: &[Value]) -> Outcome {
         (a, b) => a == b,
     };
     for other in others {
-        if kind(first) != kind(other)
-            && !first.is_null()
-            && !other.is_null()
-            && !(first.is_number() && other.is_number())
-        {
+        let comparable = kind(first) == kind(other)
+            || first.is_null()
+            || other.is_null()
+            || (first.is_number() && other.is_number());
+        if !comparable {
             return Err(failed("incompatible types for comparison"));
         }
     }
