@@ -90,10 +90,14 @@ impl Daemon {
 
     /// A connection that has sent a request with any bytes.
     pub(crate) fn send_bytes(&self, method: &str, path: &str, body: &[u8]) -> UnixStream {
+        self.send_part(method, path, body, body.len())
+    }
+
+    /// A connection that has sent the beginning of a request's body of this length.
+    pub(crate) fn send_part(&self, method: &str, path: &str, body: &[u8], length: usize) -> UnixStream {
         let headers = "Content-Type: application/x-tar\r\nConnection: close";
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(ANSWER))).unwrap();
-        let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: docker\r\nContent-Length: {length}\r\n{headers}\r\n\r\n"
         );

@@ -4,6 +4,7 @@
 mod builds;
 mod containers;
 mod daemon;
+mod files;
 mod images;
 mod listen;
 mod live;

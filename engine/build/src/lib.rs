@@ -15,6 +15,7 @@
 mod build;
 mod cache;
 mod cancel;
+mod change;
 mod config;
 mod diagnostic;
 mod dockerfile;
@@ -36,6 +37,7 @@ mod write;
 
 pub use build::build;
 pub use cache::{CachedStep, cached_steps, forget_step};
+pub use change::change_config;
 pub use diagnostic::{Diagnostic, Location};
 pub use dockerfile::parse_duration;
 pub use error::{BuildError, Problem};

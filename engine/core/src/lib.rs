@@ -23,11 +23,14 @@ pub use engine_network::{Ipv4Net, PortMapping, Protocol, PublishedPort, SubnetPo
 mod after_boot;
 mod build_cache;
 mod catalog;
+mod changes;
+mod commit;
 mod container;
 mod engine;
 mod error;
 mod etc;
 mod events;
+mod files;
 mod health;
 mod images;
 pub mod log;
@@ -46,6 +49,8 @@ mod starts;
 mod volume;
 
 pub use build_cache::{CachedLayer, beyond};
+pub use changes::{Change, ChangeKind};
+pub use commit::{Commit, change};
 pub use container::{
     Container, ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode,
     NetworkMode, Program,
@@ -53,6 +58,7 @@ pub use container::{
 pub use engine::Engine;
 pub use error::{Error, remedy};
 pub use events::{Event, EventKind};
+pub use files::{ContainerFiles, ExportRoot, FilesError, PathStat};
 pub use health::{HealthCheckError, resolve_health};
 pub use images::RemovedImage;
 pub use log_driver::{LogDriver, LogDriverError};

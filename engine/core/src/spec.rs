@@ -155,7 +155,7 @@ impl Engine {
         }
     }
 
-    fn mount(&self, state_dir: &Path, mount: &Mount) -> Result<MountSpec, Error> {
+    pub(crate) fn mount(&self, state_dir: &Path, mount: &Mount) -> Result<MountSpec, Error> {
         Ok(match &mount.kind {
             MountKind::Bind(source) => bind(source.clone(), &mount.target, mount.read_only),
             MountKind::Volume(name) => {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::blocking;
 use crate::error::ApiError;
 use crate::parse::Remote;
+use crate::transfer::Upload;
 
 /// The longest context that is downloaded, compressed, in bytes.
 const DOWNLOAD_MAX: u64 = 8 << 30;
@@ -27,12 +27,6 @@ const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 const GIT_PROTOCOLS: &str = "git:http:https:ssh";
 /// Bytes of git's complaint that are shown.
 const COMPLAINT_MAX: usize = 4096;
-
-/// A request's body as a reader for blocking work, and what copies it there.
-pub(crate) struct Upload {
-    pub(crate) reader: UnixStream,
-    pub(crate) copy: std::pin::Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send>>,
-}
 
 /// A directory with a build's files.
 #[derive(Debug)]
