@@ -13,6 +13,7 @@ mod logging;
 mod networks;
 mod objects;
 mod protocol;
+mod python;
 mod registry;
 mod restart;
 mod streams;

@@ -8,7 +8,7 @@ use super::container::size;
 use crate::act::{Daemon, ExecSpec, ExecView};
 use crate::error::ApiError;
 use crate::parse::Call;
-use crate::stream::{Detach, DetachKeys};
+use crate::stream::{Detach, DetachKeys, Frames};
 use crate::{render, stream};
 
 /// As Docker's `ExecConfig`.
@@ -81,8 +81,11 @@ pub(super) async fn start(daemon: &Daemon, mut call: Call, id: &str) -> Result<R
         stdin: spec.stdin,
         // What was not asked for is not in it.
         wanted: stream::Wanted { stdout: true, stderr: true },
-        framed: !spec.terminal && !body.tty,
-        frame: spec.terminal && !body.tty,
+        frames: match (spec.terminal, body.tty) {
+            (_, true) => Frames::None,
+            (true, false) => Frames::Added,
+            (false, false) => Frames::Kept,
+        },
         detach,
         ended: Some(started.ended),
     };

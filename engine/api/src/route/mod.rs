@@ -86,7 +86,7 @@ async fn containers(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Respon
         ("HEAD", [id, "archive"]) => files::stat(daemon, call, id).await,
         ("GET", [id, "archive"]) => files::archive(daemon, call, id).await,
         ("PUT", [id, "archive"]) => files::unpack(daemon, call, id).await,
-        (_, [_, "attach", "ws"]) => Err(ApiError::Unsupported("attaching by a websocket".to_owned())),
+        ("GET", [id, "attach", "ws"]) => attach::websocket(daemon, call, id).await,
         _ => Err(not_found()),
     }
 }

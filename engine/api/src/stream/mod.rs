@@ -2,6 +2,7 @@
 
 mod detach;
 mod history;
+mod websocket;
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -15,6 +16,7 @@ use futures::stream::unfold;
 use futures::{StreamExt as _, TryStreamExt as _};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
@@ -24,6 +26,7 @@ use crate::parse::Version;
 
 pub(crate) use detach::DetachKeys;
 pub(crate) use history::{History, Selection};
+pub(crate) use websocket::speak;
 
 /// How long a client may take to read an answer's head, how often it is looked at first, and the pause then.
 const HEAD: Duration = Duration::from_millis(100);
@@ -49,14 +52,24 @@ pub(crate) struct Joined {
     pub(crate) stdin: bool,
     /// The streams that the client wants, of those that come in frames.
     pub(crate) wanted: Wanted,
-    /// What the process says comes in frames.
-    pub(crate) framed: bool,
-    /// What it says comes in none, and is to be told in frames of standard output.
-    pub(crate) frame: bool,
+    pub(crate) frames: Frames,
     /// How the client may leave.
     pub(crate) detach: Option<Detach>,
     /// The connection ends no sooner than this has changed.
     pub(crate) ended: Option<watch::Receiver<bool>>,
+}
+
+/// What becomes of the frames of a process's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frames {
+    /// There are none.
+    None,
+    /// There are none, and the client is told in frames of standard output.
+    Added,
+    /// The client gets them.
+    Kept,
+    /// The client gets what is in them.
+    Stripped,
 }
 
 /// How a client leaves a process alone.
@@ -98,7 +111,7 @@ pub(crate) fn hijack(upgrade: Option<OnUpgrade>, content_type: &'static str, joi
     tokio::spawn(async move {
         match upgrade.await {
             // A connection by a Unix socket is ours from here on, and what came with the request.
-            Ok(client) => match client.downcast::<TokioIo<UnixStream>>() {
+            Ok(client) => match downcast::<TokioIo<UnixStream>>(client) {
                 Ok(parts) => {
                     let client = parts.io.into_inner();
                     head_is_read(&client).await;
@@ -136,7 +149,7 @@ async fn head_is_read(client: &UnixStream) {
 
 impl Joined {
     async fn run(self, client_in: impl AsyncRead + Unpin, mut client_out: impl AsyncWrite + Unpin) {
-        let Self { history, process, stdin, wanted, framed, frame, detach, ended } = self;
+        let Self { history, process, stdin, wanted, frames, detach, ended } = self;
         if let Some(mut history) = history {
             while let Some(Ok(bytes)) = history.next().await {
                 if client_out.write_all(&bytes).await.is_err() {
@@ -149,14 +162,15 @@ impl Joined {
             return;
         };
         let (mut output, process_in) = process.into_split();
-        let all = !framed || (wanted.stdout && wanted.stderr);
+        let all = wanted.stdout && wanted.stderr;
         let (keys, leaving) = detach.map(|detach| (detach.keys, (detach.text, detach.told))).unzip();
         let heard = async {
             // Either side may be gone: there is nobody left to tell.
-            let _ = match (frame, all) {
-                (true, _) => copy_in_frames(&mut output, &mut client_out).await,
-                (false, true) => tokio::io::copy(&mut output, &mut client_out).await.map(drop),
-                (false, false) => select_frames(&mut output, &mut client_out, wanted).await,
+            let _ = match frames {
+                Frames::Added => copy_in_frames(&mut output, &mut client_out).await,
+                Frames::Kept if !all => select_frames(&mut output, &mut client_out, wanted, true).await,
+                Frames::Stripped => select_frames(&mut output, &mut client_out, wanted, false).await,
+                Frames::None | Frames::Kept => tokio::io::copy(&mut output, &mut client_out).await.map(drop),
             };
             if let Some(mut ended) = ended {
                 let _ = ended.wait_for(|ended| *ended).await; // it has ended, too, if nobody is left to say so
@@ -299,11 +313,12 @@ async fn copy_in_frames(from: &mut OwnedReadHalf, to: &mut (impl AsyncWrite + Un
     }
 }
 
-/// Copies the frames of those streams that are wanted.
+/// Copies the frames of those streams that are wanted, with their heads or without.
 async fn select_frames(
     from: &mut OwnedReadHalf,
     to: &mut (impl AsyncWrite + Unpin),
     wanted: Wanted,
+    heads: bool,
 ) -> io::Result<()> {
     let mut head = [0; 8];
     loop {
@@ -314,7 +329,9 @@ async fn select_frames(
         let [number, _, _, _, length @ ..] = head;
         let mut frame = from.take(u32::from_be_bytes(length).into());
         if wanted.has(if number == 2 { Stream::Stderr } else { Stream::Stdout }) {
-            to.write_all(&head).await?;
+            if heads {
+                to.write_all(&head).await?;
+            }
             tokio::io::copy(&mut frame, to).await?;
         } else {
             tokio::io::copy(&mut frame, &mut tokio::io::sink()).await?;
@@ -353,7 +370,7 @@ mod tests {
         drop(process);
         let mut heard = Vec::new();
         let wanted = Wanted { stdout: false, stderr: true };
-        select_frames(&mut from.into_split().0, &mut heard, wanted).await.unwrap();
+        select_frames(&mut from.into_split().0, &mut heard, wanted, true).await.unwrap();
         assert_eq!(heard, [&[2, 0, 0, 0, 0, 0, 0, 5][..], b"error"].concat());
     }
 }
