@@ -19,6 +19,7 @@ const CPU_PERIOD: i64 = 100_000;
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct HostConfig {
     pub(super) binds: Vec<String>,
+    pub(super) volumes_from: Vec<String>,
     pub(super) mounts: Vec<super::mounts::Mount>,
     pub(super) tmpfs: BTreeMap<String, String>,
     pub(super) network_mode: String,
@@ -83,8 +84,7 @@ struct Ulimit {
 }
 
 /// What this engine lacks, and how the client calls it.
-const UNSUPPORTED: [(&str, &str); 28] = [
-    ("VolumesFrom", "--volumes-from"),
+const UNSUPPORTED: [(&str, &str); 27] = [
     ("VolumeDriver", "--volume-driver"),
     ("ContainerIDFile", "ContainerIDFile"),
     ("GroupAdd", "--group-add"),

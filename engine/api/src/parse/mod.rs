@@ -29,6 +29,7 @@ pub(crate) use build::{Build, BuildNetworkMode, Remote, build, no_buildkit};
 pub(crate) use create::{Body as CreateBody, Create, Others, create};
 pub(crate) use endpoint::{Endpoint, wrong as wrong_endpoint};
 pub(crate) use filters::Filters;
+pub(crate) use mounts::{NewVolume, absolute};
 pub(crate) use network::CreateNetwork;
 pub(crate) use networking::check_default;
 pub(crate) use update::update;

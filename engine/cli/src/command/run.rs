@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use engine::image::PullOptions;
 use engine::runtime::{RestartPolicy, StdStreams};
-use engine::{ContainerConfig, Engine, Mount, MountKind, NetworkMode, Program};
+use engine::{ContainerConfig, Engine, Mount, MountKind, MountOptions, NetworkMode, Program};
 use engine_types::{ErrorKind, ImageId, Reference};
 
 use super::streams::{Streams, terminal_size};
@@ -195,5 +195,6 @@ fn volume(text: &str) -> anyhow::Result<Mount> {
     } else {
         MountKind::Volume(source.to_owned())
     };
-    Ok(Mount { target: target.into(), kind, read_only: options.split(',').any(|o| o == "ro") })
+    let read_only = options.split(',').any(|o| o == "ro");
+    Ok(Mount { target: target.into(), kind, read_only, options: MountOptions::default() })
 }
