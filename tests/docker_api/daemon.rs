@@ -66,6 +66,7 @@ impl Daemon {
         let socket = world.path().join("docker.sock");
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let child = spawn(&world, &socket, &options);
+        world.set_daemon(format!("unix://{}", socket.display()));
         Self { world, child, socket, options }
     }
 
@@ -153,7 +154,11 @@ impl Drop for Daemon {
         let containers = std::fs::read_dir(self.world.root().join("containers")).unwrap();
         let ids: Vec<_> = containers.map(|entry| entry.unwrap().file_name()).collect();
         if !ids.is_empty() {
-            let _ = self.world.command("engine").args(["rm", "--force"]).args(ids).output();
+            self.world.with_engine(async |engine| {
+                for id in &ids {
+                    let _ = engine.remove_container(&id.to_string_lossy(), true).await;
+                }
+            });
         }
     }
 }
@@ -161,7 +166,7 @@ impl Drop for Daemon {
 /// Returns once it listens.
 fn spawn(world: &World, socket: &std::path::Path, options: &Vec<String>) -> Child {
     let address = format!("unix://{}", socket.display());
-    listening(world.command("engine").args(["daemon", "-H", &address]).args(options)).0
+    listening(world.program("engine").args(["daemon", "-H", &address]).args(options)).0
 }
 
 /// Starts a daemon; returns once it listens, with where it does.

@@ -41,6 +41,7 @@ pub use change::change_config;
 pub use diagnostic::{Diagnostic, Location};
 pub use dockerfile::parse_duration;
 pub use error::{BuildError, Problem};
+pub use ignore::Ignore;
 pub use request::{BuildEvent, BuildRequest, Built, Step};
 pub use sandbox::{PROGRAMS_DIR, RunStep, Sandbox, SandboxError, Stream};
 

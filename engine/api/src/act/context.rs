@@ -40,7 +40,9 @@ impl Context {
     /// Brings the files below `scratch`.
     pub(crate) async fn fetch(remote: &Remote, body: Upload, scratch: PathBuf) -> Result<Self, ApiError> {
         let directory = scratch.join("context");
-        fs::create_dir(&directory)?;
+        fs::create_dir(&directory).map_err(|error| {
+            std::io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
+        })?;
         match remote {
             Remote::Body => {
                 let Upload { reader, copy } = body;
@@ -50,8 +52,10 @@ impl Context {
                 });
                 let (unpacked, copied) = tokio::join!(unpacked, copy);
                 copied?;
-                unpacked?;
-                Ok(Self { directory, dockerfile: None })
+                match unpacked {
+                    Ok(_) => Ok(Self { directory, dockerfile: None }),
+                    Err(source) => Err(ApiError::Context { path: directory, source }),
+                }
             }
             Remote::Url(url) => download(url, &scratch, directory).await,
             Remote::Git { url, reference, directory: below } => {
