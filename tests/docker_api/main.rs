@@ -16,3 +16,4 @@ mod protocol;
 mod registry;
 mod restart;
 mod streams;
+mod volumes;
