@@ -10,6 +10,7 @@ mod live;
 mod lives;
 mod networks;
 mod objects;
+mod options;
 mod protocol;
 mod registry;
 mod restart;

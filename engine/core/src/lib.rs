@@ -24,6 +24,7 @@ mod after_boot;
 mod build_cache;
 mod catalog;
 mod container;
+mod devices;
 mod engine;
 mod error;
 mod etc;
@@ -46,8 +47,8 @@ mod volume;
 
 pub use build_cache::{CachedLayer, beyond};
 pub use container::{
-    Container, ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode,
-    NetworkMode, Program,
+    Container, ContainerConfig, DeviceMapping, EndpointConfig, HOST_GATEWAY, IpcMode, Link, Mount, MountKind,
+    NamespaceMode, NetworkMode, Program,
 };
 pub use engine::Engine;
 pub use error::{Error, remedy};

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use engine_image::Image;
 use engine_runtime::dns::ResolvConf;
 use engine_runtime::spec::{
-    LogConfig, Mount as MountSpec, MountSource, Namespace, Namespaces, Process, Propagation, Rootfs, Spec,
+    LogConfig, Mount as MountSpec, MountSource, Namespace, Namespaces, Process, Propagation, Rootfs,
+    Security, Spec,
 };
 
 use engine_types::ContainerId;
 
 use crate::catalog::ContainerRow;
 use crate::container::{
-    Container, ContainerConfig, Linked, Mount, MountKind, NamespaceMode, NetworkMode, Place, Program,
+    Container, ContainerConfig, IpcMode, Linked, Mount, MountKind, NamespaceMode, NetworkMode, Place, Program,
 };
 use crate::engine::Engine;
 use crate::error::{At, Error};
@@ -84,9 +85,9 @@ impl Engine {
             sysctls: sysctls(config, namespaces.network),
             namespaces,
             user_namespace: None,
-            security: config.security.clone(),
+            security: Security { devices: crate::devices::of(config)?, ..config.security.clone() },
             resources: config.resources.clone(),
-            shm_size: config.shm_size,
+            shm_size: if config.ipc == IpcMode::None { 0 } else { config.shm_size },
             log: config.log.then(|| LogConfig { path: self.log_path(row.id), max_size: None, max_files: 1 }),
             dns,
             tether: config.tether,
@@ -188,6 +189,7 @@ fn process(config: &ContainerConfig, image: &Image, hostname: &str) -> Result<Pr
         groups: config.groups.clone(),
         terminal: config.terminal,
         stdin: config.stdin,
+        stdin_stays: config.stdin_stays,
     })
 }
 
@@ -226,19 +228,23 @@ pub(crate) fn with_default_path(env: &[String]) -> Vec<String> {
 }
 
 fn namespaces(config: &ContainerConfig) -> Namespaces {
-    let of = |mode| match mode {
-        NamespaceMode::Private => Namespace::Private,
-        NamespaceMode::Host => Namespace::Host,
-        NamespaceMode::Container(_) => Namespace::Joined,
-    };
     Namespaces {
         network: match config.network {
             NetworkMode::Host => Namespace::Host,
             NetworkMode::Container(_) => Namespace::Joined,
             NetworkMode::None | NetworkMode::Network { .. } => Namespace::Private,
         },
-        pid: of(config.pid),
-        ipc: of(config.ipc),
+        pid: match config.pid {
+            NamespaceMode::Private => Namespace::Private,
+            NamespaceMode::Host => Namespace::Host,
+            NamespaceMode::Container(_) => Namespace::Joined,
+        },
+        ipc: match config.ipc {
+            IpcMode::Host => Namespace::Host,
+            IpcMode::Container(_) => Namespace::Joined,
+            IpcMode::Private | IpcMode::Shareable | IpcMode::None => Namespace::Private,
+        },
+        cgroup: if config.host_cgroups { Namespace::Host } else { Namespace::Private },
         uts: if config.host_uts { Namespace::Host } else { Namespace::Private },
     }
 }

@@ -45,6 +45,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> anyhow::Result<ExitCode>
         groups: Vec::new(),
         terminal: args.tty,
         stdin: args.interactive,
+        stdin_stays: false,
     };
     if !args.tty {
         let stdin = if args.interactive {
