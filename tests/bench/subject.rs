@@ -3,26 +3,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tests::EngineDaemon;
+
 use crate::binary;
 
 /// A command that takes Docker's words.
 pub(crate) struct Subject {
     program: PathBuf,
-    /// Where Lighter keeps its things; Docker has its own place.
-    world: Option<PathBuf>,
+    /// Lighter's daemon; Docker has its own.
+    daemon: Option<EngineDaemon>,
 }
 
 impl Subject {
     pub(crate) fn lighter(world: &Path, images: &Path) -> Self {
-        let subject = Self { program: binary("engine"), world: Some(world.to_owned()) };
         let archive = images.join("busybox.tar");
-        subject.output(&["import", "--cmd", "sh", &archive.display().to_string(), "busybox:latest"]);
-        subject
+        tests::import_into(&world.join("root"), &world.join("run"), &archive, "busybox:latest");
+        let mut command = Command::new(binary("engine"));
+        environment(&mut command, world);
+        let daemon = EngineDaemon::start(command, &world.join("engine.sock"));
+        Self { program: binary("engine"), daemon: Some(daemon) }
     }
 
     /// The machine's Docker, if its daemon answers (DOCKER_HOST counts).
     pub(crate) fn docker(images: &Path) -> Option<Self> {
-        let subject = Self { program: "docker".into(), world: None };
+        let subject = Self { program: "docker".into(), daemon: None };
         let answers = subject.command(&["version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !answers.is_ok_and(|status| status.success()) {
             return None;
@@ -55,7 +59,7 @@ impl Subject {
 
     /// The mean proportional set size of the supervisors of this world, in bytes (proc(5), smaps_rollup).
     pub(crate) fn supervisor_pss(&self) -> Option<u64> {
-        self.world.as_ref()?;
+        self.daemon.as_ref()?;
         let mut sizes = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
             let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
@@ -78,8 +82,8 @@ impl Subject {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args);
-        if let Some(world) = &self.world {
-            environment(&mut command, world);
+        if let Some(daemon) = &self.daemon {
+            command.env("DOCKER_HOST", daemon.host());
         } else {
             // The classic builder is what a plain installation has.
             command.env("DOCKER_BUILDKIT", "0");

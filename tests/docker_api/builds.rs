@@ -182,7 +182,8 @@ fn a_build_ends_with_its_client() {
         assert!(stream.read_line(&mut line).unwrap() > 0, "it ended by itself");
     }
     drop(stream);
-    let sessions = daemon.world.root().join("sessions");
+    // The last that is left of a session is its lock.
+    let sessions = daemon.world.run_dir().join("sessions");
     let deadline = Instant::now() + NOTICE;
     while std::fs::read_dir(&sessions).unwrap().next().is_some() {
         assert!(Instant::now() < deadline, "the build goes on");

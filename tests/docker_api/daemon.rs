@@ -66,6 +66,7 @@ impl Daemon {
         let socket = world.path().join("docker.sock");
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let child = spawn(&world, &socket, &options);
+        world.set_daemon(format!("unix://{}", socket.display()));
         Self { world, child, socket, options }
     }
 
@@ -89,10 +90,14 @@ impl Daemon {
 
     /// A connection that has sent a request with any bytes.
     pub(crate) fn send_bytes(&self, method: &str, path: &str, body: &[u8]) -> UnixStream {
+        self.send_part(method, path, body, body.len())
+    }
+
+    /// A connection that has sent the beginning of a request's body of this length.
+    pub(crate) fn send_part(&self, method: &str, path: &str, body: &[u8], length: usize) -> UnixStream {
         let headers = "Content-Type: application/x-tar\r\nConnection: close";
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(ANSWER))).unwrap();
-        let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: docker\r\nContent-Length: {length}\r\n{headers}\r\n\r\n"
         );
@@ -149,7 +154,11 @@ impl Drop for Daemon {
         let containers = std::fs::read_dir(self.world.root().join("containers")).unwrap();
         let ids: Vec<_> = containers.map(|entry| entry.unwrap().file_name()).collect();
         if !ids.is_empty() {
-            let _ = self.world.command("engine").args(["rm", "--force"]).args(ids).output();
+            self.world.with_engine(async |engine| {
+                for id in &ids {
+                    let _ = engine.remove_container(&id.to_string_lossy(), true).await;
+                }
+            });
         }
     }
 }
@@ -157,7 +166,7 @@ impl Drop for Daemon {
 /// Returns once it listens.
 fn spawn(world: &World, socket: &std::path::Path, options: &Vec<String>) -> Child {
     let address = format!("unix://{}", socket.display());
-    listening(world.command("engine").args(["daemon", "-H", &address]).args(options)).0
+    listening(world.program("engine").args(["daemon", "-H", &address]).args(options)).0
 }
 
 /// Starts a daemon; returns once it listens, with where it does.

@@ -7,7 +7,9 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::daemon::{Daemon, create, remove, script};
+use serde_json::json;
+
+use super::daemon::{Daemon, create, remove, run, script, start, wait};
 
 #[tokio::test]
 async fn an_image_is_saved_removed_and_loaded_as_it_was() {
@@ -60,5 +62,51 @@ fn a_pull_that_fails_is_an_error_and_not_a_stream() {
     let answer = daemon.ask("POST", "/images/load", "this is no archive");
     assert_eq!(answer.status, 500, "{answer:?}");
     assert!(answer.body.contains("archive is truncated"), "{answer:?}");
+    daemon.finish();
+}
+
+#[tokio::test]
+async fn a_container_becomes_an_image() {
+    let daemon = Daemon::start();
+    let docker = daemon.docker();
+    let text = "echo content > /file; rm /bin/ls; mkdir -p /new; ln /file /new/again; sleep 1000";
+    let id = run(&docker, "worker", script(text, |body| body.env = Some(vec!["A=1".to_owned()]))).await;
+    // Its last command runs, so the others have.
+    let top = || daemon.ask("GET", "/containers/worker/top", "").body;
+    while !top().contains("sleep 1000") {
+        std::thread::yield_now();
+    }
+    let changes =
+        "changes=CMD%20%5B%22sh%22%2C%22-c%22%2C%22grep%20content%20/file%22%5D&changes=LABEL%20l=m";
+    let path = format!("/commit?container=worker&repo=made&tag=1&comment=why&author=me&{changes}");
+    let answer = daemon.ask("POST", &path, r#"{"Env":["B=2"],"ExposedPorts":{"80/tcp":{}}}"#);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let image = daemon.ask("GET", "/images/made:1/json", "").json();
+    assert_eq!(image["Id"], answer.json()["Id"]);
+    assert_eq!((&image["Comment"], &image["Author"]), (&json!("why"), &json!("me")));
+    let config = &image["Config"];
+    assert_eq!(config["Labels"]["l"], "m");
+    assert!(config["Env"].to_string().ends_with(r#""A=1","B=2"]"#), "{config}");
+    assert_eq!(config["ExposedPorts"], json!({ "80/tcp": {} }));
+    let history = daemon.ask("GET", "/images/made:1/history", "").json();
+    assert_eq!((&history[0]["Size"], &history[0]["Comment"]), (&json!(8), &json!("why")));
+    let diff = daemon.ask("GET", &format!("/containers/{id}/changes"), "").json();
+    let expected = [("/bin", 0), ("/bin/ls", 2), ("/file", 1), ("/new", 1), ("/new/again", 1)];
+    assert_eq!(diff, json!(expected.map(|(path, kind)| json!({ "Path": path, "Kind": kind }))));
+    create(&docker, "of-it", script("", |body| (body.image, body.cmd) = (Some("made:1".into()), None))).await;
+    start(&docker, "of-it").await.unwrap();
+    assert_eq!(wait(&docker, "of-it").await, 0);
+    for (query, status, part) in [
+        ("container=none", 404, "No such container: none"),
+        ("container=worker&changes=RUN%20x", 400, "run is not a valid change command"),
+        ("container=worker&repo=A", 400, "must be lowercase"),
+        ("", 400, "no container was named"),
+    ] {
+        let answer = daemon.ask("POST", &format!("/commit?{query}"), "");
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.body.contains(part), "{answer:?}");
+    }
+    remove(&docker, "of-it").await;
+    remove(&docker, "worker").await;
     daemon.finish();
 }

@@ -19,7 +19,7 @@ fn end(mut daemon: Child) {
 
 /// What a daemon says that does not start.
 fn refused(world: &World, arguments: &[&str]) -> String {
-    let output = world.command("engine").arg("daemon").args(arguments).output().unwrap();
+    let output = world.program("engine").arg("daemon").args(arguments).output().unwrap();
     assert!(!output.status.success(), "it started");
     String::from_utf8(output.stderr).unwrap()
 }
@@ -33,7 +33,7 @@ fn plain_tcp_is_for_this_host_unless_somebody_insists() {
         (["-H", "tcp://127.0.0.1:0"].as_slice(), "127.0.0.1"),
         (&["-H", "tcp://[::1]:0", "--tls=false"], "[::1]"),
     ] {
-        let (daemon, address) = listening(world.command("engine").arg("daemon").args(arguments));
+        let (daemon, address) = listening(world.program("engine").arg("daemon").args(arguments));
         let port = address.rsplit_once(':').unwrap().1;
         let mut stream = std::net::TcpStream::connect(format!("{host}:{port}")).unwrap();
         stream.write_all(PING.as_bytes()).unwrap();
@@ -64,7 +64,7 @@ fn tls_serves_those_whom_the_authority_knows() {
     let stranger = Authority::make(&world.dir("others")).sign("stranger");
     let (server, client) = (authority.sign("server"), authority.sign("client"));
     let tls = |arguments: &[&str]| {
-        let mut command = world.command("engine");
+        let mut command = world.program("engine");
         command.args(["daemon", "-H", "tcp://127.0.0.1:0"]).args(arguments);
         command.arg("--tlscert").arg(&server.certificate).arg("--tlskey").arg(&server.key);
         command.arg("--tlscacert").arg(authority.certificate());
@@ -99,7 +99,7 @@ fn a_service_manager_may_open_the_socket() {
     let socket = UnixListener::bind(&path).unwrap();
     // The first of the passed descriptors is 3, and LISTEN_PID says that they are for whom (sd_listen_fds(3)).
     let script = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=api; exec 3<&0 0</dev/null; exec \"$@\"";
-    let engine = world.command("engine");
+    let engine = world.program("engine");
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh"]).arg(engine.get_program()).args(["daemon", "-H", "fd://api"]);
     command.envs(engine.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -120,7 +120,7 @@ fn options_may_stand_in_a_file() {
     let write = |text: &str| std::fs::write(&file, text).unwrap();
     let name = file.to_str().unwrap();
     write(&format!(r#"{{"hosts": ["unix://{}"], "dns": ["10.9.8.7"]}}"#, socket.display()));
-    let (daemon, address) = listening(world.command("engine").args(["daemon", "--config-file", name]));
+    let (daemon, address) = listening(world.program("engine").args(["daemon", "--config-file", name]));
     assert_eq!(address, format!("unix://{}", socket.display()));
     end(daemon);
     let text = refused(&world, &["--config-file", name, "-H", "unix:///x"]);

@@ -4,10 +4,12 @@
 mod builds;
 mod containers;
 mod daemon;
+mod files;
 mod images;
 mod listen;
 mod live;
 mod lives;
+mod logging;
 mod networks;
 mod objects;
 mod options;

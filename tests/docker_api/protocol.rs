@@ -80,7 +80,6 @@ const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/swarm", "", 503, "This node is not a swarm manager."),
     ("GET", "/services", "", 503, "This node is not a swarm manager."),
     ("GET", "/plugins/x/json", "", 404, "plugin \\\"x\\\" not found"),
-    ("POST", "/commit", "", 501, "not supported by this engine yet"),
 ];
 
 #[test]

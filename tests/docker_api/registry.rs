@@ -1,10 +1,12 @@
-//! Pulling from a registry on loopback, Debian's docker-registry.
+//! Pushing to and pulling from a registry on loopback, Debian's docker-registry.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::StreamExt as _;
+use serde_json::{Value, json};
 use tests::expect_success;
 
 use super::daemon::{Daemon, create, engine, remove, script};
@@ -77,5 +79,139 @@ async fn a_pull_tells_its_progress_and_gives_the_image_its_names() {
     assert!(image.repo_digests.unwrap()[0].starts_with(&format!("{name}@sha256:")));
     create(&docker, "of-it", script("true", |body| body.image = Some(format!("{name}:1")))).await;
     remove(&docker, "of-it").await;
+    daemon.finish();
+}
+
+/// The statuses of progress, without repeated ones.
+fn statuses(lines: &[Value]) -> Vec<String> {
+    let mut told: Vec<String> =
+        lines.iter().filter_map(|line| line["status"].as_str().map(str::to_owned)).collect();
+    told.dedup();
+    told
+}
+
+#[test]
+fn a_pushed_image_comes_back_with_the_same_digests() {
+    let daemon = Daemon::start();
+    let registry = Registry::start(&daemon.world.dir("registry"));
+    let name = format!("{}/shop/app", registry.address);
+    let mut archive = tar::Builder::new(Vec::new());
+    let text = "FROM busybox\nRUN echo content > /file\nRUN true\n";
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    archive.append_data(&mut header, "Dockerfile", text.as_bytes()).unwrap();
+    let built =
+        daemon.upload("POST", &format!("/build?t={name}:1&networkmode=none"), &archive.into_inner().unwrap());
+    assert!(built.body.contains("Successfully tagged"), "{built:?}");
+    let id = || daemon.ask("GET", &format!("/images/{name}:1/json"), "").json()["Id"].clone();
+    let before = id();
+    let push = || daemon.ask("POST", &format!("/images/{name}/push?tag=1"), "").lines();
+    let first = push();
+    let told = statuses(&first);
+    assert_eq!(told[0], format!("The push refers to repository [{name}]"));
+    assert!(told.contains(&"Preparing".to_owned()) && told.contains(&"Pushed".to_owned()), "{told:?}");
+    let aux = first.last().unwrap()["aux"].clone();
+    let (digest, size) = (aux["Digest"].as_str().unwrap(), &aux["Size"]);
+    assert!(told.contains(&format!("1: digest: {digest} size: {size}")), "{told:?}");
+    let second = push();
+    assert!(statuses(&second).contains(&"Layer already exists".to_owned()), "{second:?}");
+    assert_eq!(second.last().unwrap()["aux"], aux, "layers are compressed alike");
+    let described = daemon.ask("GET", &format!("/distribution/{name}:1/json"), "").json();
+    assert_eq!(
+        (&described["Descriptor"]["digest"], &described["Platforms"][0]["os"]),
+        (&aux["Digest"], &json!("linux"))
+    );
+    let tag = format!("/images/{name}:1/tag?repo={}/other/app&tag=2", registry.address);
+    assert_eq!(daemon.ask("POST", &tag, "").status, 201);
+    let mounted = daemon.ask("POST", &format!("/images/{}/other/app/push", registry.address), "").lines();
+    assert!(statuses(&mounted).contains(&"Mounted from shop/app".to_owned()), "{mounted:?}");
+    for gone in [format!("{name}:1"), format!("{}/other/app:2", registry.address), "busybox".to_owned()] {
+        assert_eq!(daemon.ask("DELETE", &format!("/images/{gone}"), "").status, 200);
+    }
+    daemon.ask("POST", "/build/prune?all=1", "");
+    let pulled = daemon.ask("POST", &format!("/images/create?fromImage={name}&tag=1"), "").lines();
+    assert!(statuses(&pulled).contains(&format!("Digest: {digest}")), "{pulled:?}");
+    assert_eq!(id(), before);
+    daemon.finish();
+}
+
+#[test]
+fn what_cannot_be_pushed_is_told() {
+    let daemon = Daemon::start();
+    let missing = daemon.ask("POST", "/images/127.0.0.1:1/none/push?tag=1", "").lines();
+    let text = "An image does not exist locally with the tag: 127.0.0.1:1/none";
+    assert_eq!(missing.last().unwrap()["error"], text);
+    assert_eq!(daemon.ask("POST", "/images/busybox/tag?repo=127.0.0.1:1/x&tag=1", "").status, 201);
+    let unreachable = daemon.ask("POST", "/images/127.0.0.1:1/x/push", "").lines();
+    let error = unreachable.last().unwrap()["errorDetail"]["message"].as_str().unwrap().to_owned();
+    assert!(error.contains("failed to reach registry 127.0.0.1:1"), "{error}");
+    assert_eq!(daemon.ask("POST", "/images/A/push", "").status, 400);
+    daemon.finish();
+}
+
+/// Answers requests with these: status, further headers, body. Gives the requests' heads.
+fn stand_in(
+    answers: Vec<(u16, &'static str, &'static str)>,
+) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let mut heads = Vec::new();
+        for (status, headers, body) in answers {
+            let mut stream = listener.accept().unwrap().0;
+            let mut request = BufReader::new(stream.try_clone().unwrap());
+            let (mut head, mut line) = (String::new(), String::new());
+            while request.read_line(&mut line).unwrap() > 2 {
+                head.push_str(&line);
+                line.clear();
+            }
+            heads.push(head);
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            );
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        heads
+    });
+    (address, server)
+}
+
+#[test]
+fn a_log_in_is_checked_by_the_registry() {
+    let daemon = Daemon::start();
+    let basic = (401, "WWW-Authenticate: Basic realm=\"r\"\r\n", "");
+    let (address, server) = stand_in(vec![basic, (200, "", "{}"), basic, (401, "", "")]);
+    let log_in = |password: &str| {
+        let body = json!({ "username": "u", "password": password, "serveraddress": address });
+        daemon.ask("POST", "/auth", &body.to_string())
+    };
+    let good = log_in("right");
+    assert_eq!((good.status, &good.json()["Status"]), (200, &json!("Login Succeeded")));
+    let bad = log_in("wrong");
+    assert_eq!(bad.status, 401, "{bad:?}");
+    assert!(bad.body.contains("incorrect username or password"), "{bad:?}");
+    let heads = server.join().unwrap();
+    assert!(heads[1].to_lowercase().contains("authorization: basic dtpyawdoda=="), "{heads:?}");
+    assert_eq!(daemon.ask("POST", "/auth", "{}").status, 400);
+    daemon.finish();
+}
+
+#[test]
+fn a_registry_is_searched() {
+    let daemon = Daemon::start();
+    let body =
+        r#"{"results":[{"name":"a/b","description":"d","star_count":3,"is_official":false},{"name":"c"}]}"#;
+    let (address, server) = stand_in(vec![(200, "", body)]);
+    let filters = "%7B%22stars%22:%5B%222%22%5D%7D";
+    let found =
+        daemon.ask("GET", &format!("/images/search?term={address}/b&limit=5&filters={filters}"), "").json();
+    assert_eq!(found.as_array().unwrap().len(), 1);
+    assert_eq!((&found[0]["name"], &found[0]["star_count"]), (&json!("a/b"), &json!(3)));
+    let head = server.join().unwrap().remove(0);
+    assert!(head.starts_with("GET /v1/search?q=b&n=5 "), "{head}");
+    let gone = daemon.ask("GET", &format!("/images/search?term={address}/b"), "");
+    assert_eq!(gone.status, 503, "{gone:?}");
+    assert_eq!(daemon.ask("GET", "/images/search?term=x&limit=1000", "").status, 400);
     daemon.finish();
 }

@@ -21,14 +21,14 @@ async fn a_killed_daemon_loses_no_output_exit_code_or_event() {
     run(&docker, "kept", waits("echo late; exit 8", false)).await;
     run(&docker, "goes", waits("true", true)).await;
     run(&docker, "stays", script("sleep 100", |_| {})).await;
-    let world = tests_world(&daemon);
+    let (root, run) = (daemon.world.root(), daemon.world.run_dir());
     daemon.crash(|| {
         std::fs::write(go.join("on"), "").unwrap();
         // Both end while there is no daemon.
-        for name in ["kept", "goes"] {
-            let output = world(&["wait", name]);
-            assert!(output.trim() == "8" || output.trim() == "0", "{output}");
-        }
+        tests::with_engine(&root, &run, async |engine| {
+            assert_eq!(engine.wait_container("kept").await.unwrap(), Some(8));
+            assert_eq!(engine.wait_container("goes").await.unwrap(), Some(0));
+        });
     });
     let docker = daemon.docker();
     assert_eq!(wait(&docker, "kept").await, 8);
@@ -49,16 +49,6 @@ async fn a_killed_daemon_loses_no_output_exit_code_or_event() {
     daemon.finish();
 }
 
-/// Runs the `engine` command in a daemon's world, while the daemon itself is borrowed.
-fn tests_world(daemon: &Daemon) -> impl Fn(&[&str]) -> String + use<> {
-    let (root, run) = (daemon.world.root(), daemon.world.run_dir());
-    move |arguments| {
-        let mut command = std::process::Command::new(tests::built("engine"));
-        command.env("LIGHTER_ROOT", &root).env("LIGHTER_RUN", &run).args(arguments);
-        String::from_utf8(tests::expect_success(&mut command).stdout).unwrap()
-    }
-}
-
 #[tokio::test]
 async fn a_daemon_ends_gracefully_and_leaves_containers_running() {
     let mut daemon = Daemon::start();
@@ -67,8 +57,10 @@ async fn a_daemon_ends_gracefully_and_leaves_containers_running() {
     let listed = || engine(&daemon.world, &["ps"]);
     assert!(listed().contains("on"));
     daemon.terminate();
-    assert!(engine(&daemon.world, &["ps"]).contains("Up"));
-    engine(&daemon.world, &["rm", "--force", "on"]);
+    daemon.world.with_engine(async |engine| {
+        assert!(engine.container("on").await.unwrap().running);
+        engine.remove_container("on", true).await.unwrap();
+    });
     daemon.world.assert_nothing_is_left();
 }
 

@@ -1,4 +1,4 @@
-//! Who builds: our engine, or a Docker of its own.
+//! Who builds: our engine (`ours`), or a Docker of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tests::{World, expect_success};
 
 /// When all files of the base image were last changed.
 const BASE_TIME: &str = "--mtime=@900000000";
-const BASE_NAME: &str = "busybox:latest";
+pub(crate) const BASE_NAME: &str = "busybox:latest";
 /// How long a daemon may take to come up, the installation of its root included.
 const DAEMON_START: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(50);
@@ -45,7 +45,7 @@ impl Base {
         Self { world, diff_id: format!("sha256:{}", hex::encode(digest)) }
     }
 
-    fn archive(&self) -> PathBuf {
+    pub(crate) fn archive(&self) -> PathBuf {
         self.world.path().join("base.tar")
     }
 }
@@ -60,38 +60,6 @@ pub(crate) trait Builder {
 
     /// Writes the image as an archive that `docker load` takes; gives the archive's path.
     fn save(&self, name: &str) -> PathBuf;
-}
-
-/// Our engine with a root of its own.
-pub(crate) struct Ours {
-    pub(crate) world: World,
-}
-
-impl Ours {
-    pub(crate) fn new(base: &Base) -> Self {
-        let world = World::new();
-        let mut import = world.command("engine");
-        expect_success(import.args(["import", "--cmd", "/bin/sh"]).arg(base.archive()).arg(BASE_NAME));
-        Self { world }
-    }
-}
-
-impl Builder for Ours {
-    fn directory(&self, name: &str) -> PathBuf {
-        self.world.dir(name)
-    }
-
-    fn build(&self, context: &Path, name: &str, flags: &[String]) -> Output {
-        let mut command = self.world.command("engine");
-        command.args(["build", "--tag", name]).args(flags).arg(context).output().unwrap()
-    }
-
-    fn save(&self, name: &str) -> PathBuf {
-        let archive = self.world.path().join(format!("{name}.tar"));
-        let mut save = self.world.command("engine");
-        expect_success(save.args(["save", "--output"]).arg(&archive).arg(latest(name)));
-        archive
-    }
 }
 
 /// A Docker daemon in a root of its own, see `docker.sh`. Ended when dropped.
@@ -177,7 +145,7 @@ impl Drop for Dockerd {
 }
 
 /// Without a tag, all images of that name would be saved.
-fn latest(name: &str) -> String {
+pub(crate) fn latest(name: &str) -> String {
     format!("{name}:latest")
 }
 

@@ -4,10 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::builder::{Base, Builder as _};
+use crate::ours::Ours;
 use serde_json::Value;
-use tests::expect_success;
-
-use crate::builder::{Base, Ours};
 
 const DOCKERFILE: &str = "FROM busybox
 ARG used=1
@@ -47,8 +46,9 @@ impl Project {
     }
 
     fn build(&self, flags: &[&str]) -> Made {
-        let mut command = self.ours.world.command("engine");
-        let output = expect_success(command.args(["build", "--tag", "made"]).args(flags).arg(&self.dir));
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let output = self.ours.build(&self.dir, "made", &flags);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
         let said = String::from_utf8(output.stderr).unwrap();
         let cached = |n: u32| said.contains(&format!("[stage-0 {n}/4] cached"));

@@ -20,14 +20,16 @@ mod builder;
 mod case;
 mod differences;
 mod ids;
+mod ours;
 mod record;
 
 use std::sync::Mutex;
 use std::thread;
 
-use builder::{Base, Builder, Dockerd, Ours};
+use builder::{Base, Builder, Dockerd};
 use case::Case;
 use differences::Differences;
+use ours::Ours;
 
 /// Set by `make compat-record`: asks Docker and writes down what it makes of the cases.
 const RECORD: &str = "COMPAT_RECORD";

@@ -81,7 +81,11 @@ fn without_chance(text: &str) -> String {
 /// Reads an archive as `docker save` writes them.
 fn image(archive: &Path, base: &str) -> Vec<String> {
     let files = read_archive(archive);
-    let json = |name: &str| -> Value { serde_json::from_slice(&files[Path::new(name)]).unwrap() };
+    let json = |name: &str| -> Value {
+        let mut value: Value = serde_json::from_slice(&files[Path::new(name)]).unwrap();
+        value.sort_all_objects();
+        value
+    };
     let manifest = json("manifest.json")[0].take();
     let config = json(manifest["Config"].as_str().unwrap());
     let mut lines = configuration(&config);

@@ -111,8 +111,8 @@ fn an_image_without_a_shell() {
     );
     let archive = checkout.world.path().join("rootfs.tar");
     expect_success(Command::new("tar").arg("-C").arg(&checkout.dir).arg("-cf").arg(&archive).arg("."));
-    let mut import = checkout.world.command("engine");
-    expect_success(import.arg("import").arg(&archive).arg("shell-less:1"));
+    let world = &checkout.world;
+    tests::import_into(&world.root(), &world.run_dir(), &archive, "shell-less:1");
     checkout
         .run()
         .assert_code(1)

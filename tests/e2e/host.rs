@@ -45,11 +45,33 @@ impl Host {
         self.says(&[&["run", "-d", "--name", name], options, &SERVER].concat())
     }
 
-    /// The row of a container in `engine ps`, in columns.
-    pub(crate) fn row(&self, name: &str) -> Vec<String> {
-        let listing = self.says(&["ps", "-a"]);
-        let row = listing.lines().find(|line| line.split_whitespace().last() == Some(name)).unwrap();
-        row.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+    /// A column of `engine ps --all` for a container.
+    pub(crate) fn column(&self, name: &str, column: &str) -> String {
+        let (filter, format) = (format!("name=^/{name}$"), format!("{{{{.{column}}}}}"));
+        self.says(&["ps", "--all", "--filter", &filter, "--format", &format])
+    }
+
+    /// Its status without the time.
+    pub(crate) fn status(&self, name: &str) -> String {
+        let status = self.column(name, "Status");
+        match status.split_once(' ') {
+            Some(("Up", rest)) => match rest.find('(') {
+                Some(health) => format!("Up {}", &rest[health..]),
+                None => "Up".to_owned(),
+            },
+            _ => match status.find(')') {
+                Some(end) => status[..=end].to_owned(),
+                None => status,
+            },
+        }
+    }
+
+    /// Waits until a container has a status.
+    pub(crate) fn await_status(&self, name: &str, status: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.status(name) != status {
+            assert!(Instant::now() < deadline, "{:?}", self.column(name, "Status"));
+        }
     }
 
     /// The elements of this world's maps of published ports.

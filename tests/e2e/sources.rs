@@ -164,9 +164,8 @@ fn another_run_of_the_same_checkout_changes_nothing_for_the_first() {
     first.wait_for("begins with one");
     checkout.write("file", "two");
     Ended::of(&mut checkout.worker(&["run"])).assert_code(0).assert_says(&["ends with two"]);
-    let containers = expect_success(checkout.world.command("engine").arg("ps"));
-    let listed = String::from_utf8(containers.stdout).unwrap();
-    let id = listed.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let containers = expect_success(checkout.world.command("engine").args(["ps", "--quiet"]));
+    let id = String::from_utf8(containers.stdout).unwrap().trim().to_owned();
     expect_success(checkout.world.command("engine").args(["exec", &id, "touch", "/stop"]));
     first.wait().assert_code(0).assert_says(&["ends with one"]);
     checkout.world.assert_nothing_is_left();

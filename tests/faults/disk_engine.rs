@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tests::{World, built, expect_success};
 
@@ -60,14 +61,19 @@ impl Crowded {
                 self.assert_clear(&output, codes, room);
                 assert_eq!(self.list("staging"), BTreeSet::new(), "with {room} bytes: {}", text(&output));
             }
-            // What cannot even be removed on a full disk, rows of the catalog, goes with the next command.
-            expect_success(&mut self.engine(&["images"]));
+            // What cannot even be removed on a full disk, rows of the catalog, goes with the next who opens the engine.
+            self.machine.open();
             self.remove_containers();
             self.remove_images(&at_first);
             nothing_is_left(&self.machine);
             room = (room + PAGE).max((room + room * GROWTH_PERCENT / 100) / PAGE * PAGE);
         }
         assert!(failures > 3, "the disk was hardly ever full");
+        // Steps that succeeded are there for the next build, until they are forgotten.
+        let cache = self.machine.root().join("build-cache");
+        if cache.exists() {
+            fs::remove_dir_all(cache).unwrap();
+        }
         // Removing any image takes away the layers that none has.
         let empty = self.machine.path().join("empty.tar");
         expect_success(Command::new("tar").args(["--files-from", "/dev/null", "-cf"]).arg(&empty));
@@ -102,9 +108,24 @@ impl Crowded {
     }
 
     fn engine(&self, args: &[&str]) -> Command {
+        self.machine.engine(args)
+    }
+
+    /// How a daemon ended that found no room to begin; none if it came to listen.
+    fn daemon_is_refused(&self) -> Option<Output> {
         let mut command = self.machine.command("engine");
-        command.args(args);
-        command
+        command.arg("daemon").arg("-H").arg(format!("unix://{}", self.machine.socket().display()));
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let (mut said, mut line) = (BufReader::new(child.stderr.take().unwrap()), String::new());
+        while said.read_line(&mut line).unwrap() > 0 {
+            if line.contains("listening at") {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return None;
+            }
+        }
+        let status = child.wait().unwrap();
+        Some(Output { status, stdout: Vec::new(), stderr: line.into_bytes() })
     }
 
     fn remove_image(&self, name: &str) {
@@ -150,12 +171,10 @@ fn the_first_use_of_a_root_on_a_full_disk() {
     for room in (0..).step_by(4 * PAGE as usize) {
         let crowded = Crowded::new();
         crowded.disk.fill_but(room);
-        let output = crowded.engine(&["images"]).output().unwrap();
+        let refused = crowded.daemon_is_refused();
         crowded.disk.free();
         expect_success(&mut crowded.engine(&["images"]));
-        if output.status.success() {
-            break;
-        }
+        let Some(output) = refused else { break };
         crowded.assert_clear(&output, &[125], room);
         failures += 1;
     }
@@ -170,7 +189,7 @@ fn an_import_onto_a_full_disk() {
         command.arg(Crowded::archive()).arg("new:1");
         command
     };
-    crowded.with_ever_more_room(&[1, 125], &import);
+    crowded.with_ever_more_room(&[1], &import);
 }
 
 #[test]
@@ -185,7 +204,7 @@ fn a_load_onto_a_full_disk() {
         command.arg(&archive);
         command
     };
-    crowded.with_ever_more_room(&[1, 125], &load);
+    crowded.with_ever_more_room(&[1], &load);
 }
 
 #[test]
@@ -198,7 +217,7 @@ fn a_pull_onto_a_full_disk() {
     let registry = SlowRegistry::start();
     let name = registry.push(&archive, "new:1");
     let pull = || crowded.engine(&["pull", &name]);
-    crowded.with_ever_more_room(&[1, 125], &pull);
+    crowded.with_ever_more_room(&[1], &pull);
 }
 
 #[test]
@@ -206,7 +225,7 @@ fn a_copy_of_a_build_onto_a_full_disk() {
     let crowded = Crowded::opened();
     crowded.machine.import();
     let context = crowded.context("FROM busybox:latest\nCOPY file /copied\n", &[7; 100_000]);
-    crowded.with_ever_more_room(&[1, 125], &|| crowded.build(&context));
+    crowded.with_ever_more_room(&[1], &|| crowded.build(&context));
 }
 
 #[test]

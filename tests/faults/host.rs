@@ -22,6 +22,14 @@ fn without(hide: &str, mounted: &Command) -> Output {
     command.envs(set).output().unwrap()
 }
 
+/// A daemon that does not come to listen.
+fn daemon(machine: &Machine) -> Command {
+    let mut command = machine.command("engine");
+    let address = format!("unix://{}", machine.socket().display());
+    command.args(["daemon", "-H", &address]);
+    command
+}
+
 #[track_caller]
 fn assert_says(output: &Output, code: i32, says: &[&str]) {
     assert_eq!(output.status.code(), Some(code), "{}", text(output));
@@ -60,11 +68,7 @@ fn a_kernel_without_overlayfs() {
         "mount --bind {} /proc/filesystems; mkdir -p /lib/modules; mount -t tmpfs none /lib/modules",
         listed.display()
     );
-    assert_says(
-        &without(&hide, machine.command("engine").arg("ps")),
-        125,
-        &["overlayfs", "CONFIG_OVERLAY_FS"],
-    );
+    assert_says(&without(&hide, &daemon(&machine)), 125, &["overlayfs", "CONFIG_OVERLAY_FS"]);
 }
 
 #[test]
@@ -76,7 +80,7 @@ fn a_root_that_cannot_hold_what_containers_write() {
     let [lower, upper, work] = parts.each_ref().map(|path| path.display());
     let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
     let hide = format!("mount -t overlay -o {options} none {}", root.display());
-    let output = without(&hide, machine.command("engine").arg("ps"));
+    let output = without(&hide, &daemon(&machine));
     assert_says(&output, 125, &[root.to_str().unwrap(), "overlayfs", "LIGHTER_ROOT"]);
 }
 
@@ -89,7 +93,7 @@ fn a_user_who_is_not_root() {
     fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let user = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
     let mut command = Command::new("setpriv");
-    command.args(user).arg(&program).arg("ps").env("LIGHTER_ROOT", world.path().join("root"));
+    command.args(user).arg(&program).arg("daemon").env("LIGHTER_ROOT", world.path().join("root"));
     let output = command.output().unwrap();
     assert_says(&output, 125, &["the engine needs root", "sudo"]);
     assert!(!world.path().join("root").exists());

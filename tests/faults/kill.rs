@@ -101,10 +101,8 @@ fn archive_with_noise(machine: &Machine) -> PathBuf {
     let (tar, archive) = (machine.path().join("noisy.tar"), machine.path().join("noisy-image.tar"));
     let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status();
     assert!(packed.unwrap().success());
-    let imported = maker.command("engine").arg("import").arg(&tar).arg("noisy:latest").output().unwrap();
-    assert!(imported.status.success(), "{}", text(&imported));
-    let saved =
-        maker.command("engine").args(["save", "-o"]).arg(&archive).arg("noisy:latest").output().unwrap();
+    tests::import_into(maker.root(), maker.run_dir(), &tar, "noisy:latest");
+    let saved = maker.engine(&["save", "-o"]).arg(&archive).arg("noisy:latest").output().unwrap();
     assert!(saved.status.success(), "{}", text(&saved));
     fs::remove_dir_all(&root).unwrap();
     archive

@@ -40,7 +40,8 @@ pub(crate) fn processes(machine: &Machine) -> Vec<String> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        if pid == std::process::id() || !Path::new(&format!("/proc/{pid}/exe")).exists() {
+        let own = pid == std::process::id() || machine.daemon_pid() == Some(pid);
+        if own || !Path::new(&format!("/proc/{pid}/exe")).exists() {
             continue;
         }
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();

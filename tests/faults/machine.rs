@@ -5,12 +5,13 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use sha2::{Digest, Sha256};
-use tests::World;
+use tests::{EngineDaemon, World};
 
 use crate::left;
 
@@ -19,6 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A private engine root that has the busybox image.
 pub(crate) struct Machine {
+    daemon: OnceLock<EngineDaemon>,
     world: World,
     root: PathBuf,
     run: PathBuf,
@@ -28,7 +30,7 @@ impl Machine {
     pub(crate) fn new() -> Self {
         let world = World::new();
         let (root, run) = (world.dir("root"), world.dir("run"));
-        let machine = Self { world, root, run };
+        let machine = Self { daemon: OnceLock::new(), world, root, run };
         machine.import();
         machine
     }
@@ -37,15 +39,12 @@ impl Machine {
     pub(crate) fn with_root(root: PathBuf) -> Self {
         let world = World::new();
         let run = world.dir("run");
-        Self { world, root, run }
+        Self { daemon: OnceLock::new(), world, root, run }
     }
 
     pub(crate) fn import(&self) {
         let image = binaries().join("../images/busybox.tar");
-        assert!(image.exists(), "{} is missing: run make images", image.display());
-        let imported =
-            self.command("engine").arg("import").arg(&image).arg("busybox:latest").output().unwrap();
-        assert!(imported.status.success(), "{}", text(&imported));
+        tests::import_into(&self.root, &self.run, &image, "busybox:latest");
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -66,6 +65,39 @@ impl Machine {
         hex::encode(&Sha256::digest(root.as_os_str().as_encoded_bytes())[..4])
     }
 
+    /// The `engine` command, for which a daemon of this root is started if there is none.
+    pub(crate) fn engine(&self, args: &[&str]) -> Command {
+        let daemon = self.daemon.get_or_init(|| self.start_daemon());
+        let mut command = self.command("engine");
+        command.env("DOCKER_HOST", daemon.host()).args(args);
+        command
+    }
+
+    fn start_daemon(&self) -> EngineDaemon {
+        EngineDaemon::start(self.command("engine"), &self.socket())
+    }
+
+    /// Where its daemon listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.world.path().join("engine.sock")
+    }
+
+    /// Ends its daemon and starts another.
+    pub(crate) fn restart_daemon(&mut self) {
+        self.daemon = OnceLock::new();
+        self.daemon.get_or_init(|| self.start_daemon());
+    }
+
+    /// The process of its daemon.
+    pub(crate) fn daemon_pid(&self) -> Option<u32> {
+        self.daemon.get().map(EngineDaemon::pid)
+    }
+
+    /// Opens the engine in this process, which sweeps, as every process does that opens it.
+    pub(crate) fn open(&self) {
+        tests::with_engine(&self.root, &self.run, async |_| {});
+    }
+
     /// A binary of this workspace on this root.
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(binaries().join(name));
@@ -73,6 +105,7 @@ impl Machine {
             .env("LIGHTER_ROOT", &self.root)
             .env("LIGHTER_RUN", &self.run)
             .env("LIGHTER_LOG", "warn")
+            .env_remove("DOCKER_HOST")
             .stdin(Stdio::null());
         command
     }

@@ -56,7 +56,13 @@ impl Box {
             resources: Resources::default(),
             sysctls: BTreeMap::new(),
             shm_size: 64 << 20,
-            log: Some(LogConfig { path: dir.join("log.json"), max_size: None, max_files: 1 }),
+            log: Some(LogConfig {
+                path: dir.join("log.json"),
+                max_size: None,
+                max_files: 1,
+                attrs: BTreeMap::new(),
+                forward: None,
+            }),
             dns: None,
             tether: true,
             cgroup_parent: self.cgroup_parent(),
@@ -98,7 +104,9 @@ impl Drop for Box {
 }
 
 pub(crate) fn log_text(dir: &Path) -> String {
-    engine_runtime::log::read(&dir.join("log.json")).unwrap().into_iter().map(|entry| entry.log).collect()
+    let mut reader = engine_runtime::log::Reader::open(dir.join("log.json")).unwrap();
+    let lines = reader.read_more().unwrap();
+    lines.iter().map(|line| format!("{}{}", line.text, if line.newline { "\n" } else { "" })).collect()
 }
 
 pub(crate) fn capture() -> ([OwnedFd; 3], std::fs::File) {

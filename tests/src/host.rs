@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::World;
+use crate::world::Daemon;
+use crate::{EngineDaemon, World, import_into, with_engine};
 
 /// The images that `make images` makes, and their archives.
 const IMAGES: [(&str, &str); 2] =
@@ -29,15 +30,50 @@ impl World {
         self.path().join("run")
     }
 
-    /// One of our programs, to be run in this world.
+    /// One of our programs, to be run in this world. The `engine` command is given a daemon, started for the first of
+    /// them and ended with the world.
     pub fn command(&self, program: &str) -> Command {
+        let mut command = self.program(program);
+        if program == "engine" {
+            command.env("DOCKER_HOST", self.daemon_host());
+        }
+        command
+    }
+
+    /// One of our programs with this world's directories, without a daemon.
+    pub fn program(&self, program: &str) -> Command {
         let mut command = Command::new(built(program));
         command
             .env("LIGHTER_ROOT", self.root())
             .env("LIGHTER_RUN", self.run_dir())
+            .env("DOCKER_CONFIG", self.path())
             .env_remove("LIGHTER_LOG")
+            .env_remove("DOCKER_HOST")
             .env("NO_COLOR", "1");
         command
+    }
+
+    /// Has the `engine` command of this world speak to a daemon that the test starts itself.
+    pub fn set_daemon(&self, host: String) {
+        *self.daemon() = Daemon::Other(host);
+    }
+
+    /// Ends this world's own daemon; the next command starts another.
+    pub fn end_daemon(&self) {
+        *self.daemon() = Daemon::None;
+    }
+
+    fn daemon_host(&self) -> String {
+        let mut daemon = self.daemon();
+        if let Daemon::None = *daemon {
+            let socket = self.path().join("engine.sock");
+            *daemon = Daemon::Own(EngineDaemon::start(self.program("engine"), &socket));
+        }
+        match &*daemon {
+            Daemon::Own(own) => own.host(),
+            Daemon::Other(host) => host.clone(),
+            Daemon::None => String::new(),
+        }
     }
 
     /// Imports one of the images that `make images` makes, by its name.
@@ -46,9 +82,12 @@ impl World {
         let (_, archive) =
             IMAGES.into_iter().find(|(name, _)| *name == image).expect("an image of make images");
         let path = target_dir().join("images").join(archive);
-        assert!(path.is_file(), "{} is missing: run make images", path.display());
-        let mut command = self.command("engine");
-        expect_success(command.args(["import", "--cmd", "/bin/sh"]).arg(path).arg(image));
+        import_into(&self.root(), &self.run_dir(), &path, image);
+    }
+
+    /// Does something with the engine of this world in this process, as a worker would.
+    pub fn with_engine<T: Send>(&self, action: impl AsyncFnOnce(&engine::Engine) -> T + Send) -> T {
+        with_engine(&self.root(), &self.run_dir(), action)
     }
 
     /// What the engine of this world has left on the machine though nothing of it runs: processes, mounts,
@@ -92,10 +131,13 @@ impl World {
     /// A supervisor holds its lock and log open, a container's process a descriptor or its cgroup.
     fn find_processes(&self, found: &mut Vec<String>) {
         let cgroup = format!("lighter-{}", self.instance());
-        let own = std::process::id().to_string();
+        let mut own = vec![std::process::id().to_string()];
+        if let Daemon::Own(daemon) = &*self.daemon() {
+            own.push(daemon.pid().to_string());
+        }
         for process in entries(Path::new("/proc")) {
             let pid = name(&process);
-            if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            if own.contains(&pid) || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
                 continue;
             }
             let links = entries(&process.join("fd"));

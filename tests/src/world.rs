@@ -2,6 +2,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::EngineDaemon;
 
 /// Debian's `busybox-static`.
 const BUSYBOX: &str = "/bin/busybox";
@@ -15,6 +18,19 @@ pub fn require_root() {
 #[derive(Debug)]
 pub struct World {
     dir: tempfile::TempDir,
+    daemon: Mutex<Daemon>,
+}
+
+/// Which daemon the `engine` command of a world speaks to.
+#[derive(Debug, Default)]
+pub(crate) enum Daemon {
+    /// None yet.
+    #[default]
+    None,
+    /// The world's own.
+    Own(EngineDaemon),
+    /// One that a test has started itself, by its address.
+    Other(String),
 }
 
 impl Default for World {
@@ -30,6 +46,7 @@ impl World {
         require_root();
         Self {
             dir: tempfile::Builder::new().prefix("lighter-test-").tempdir().expect("a temporary directory"),
+            daemon: Mutex::default(),
         }
     }
 
@@ -41,6 +58,10 @@ impl World {
         path
     }
 
+    pub(crate) fn daemon(&self) -> MutexGuard<'_, Daemon> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         self.dir.path()
@@ -49,6 +70,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        *self.daemon() = Daemon::None;
         self.remove_shared();
     }
 }

@@ -1,5 +1,7 @@
 //! What went wrong, as Docker says it: status and text.
 
+use std::path::PathBuf;
+
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use engine::build::{BuildError, Problem};
@@ -27,6 +29,9 @@ pub(crate) enum ApiError {
     /// What the host was asked for failed.
     #[error("{0}")]
     Internal(String),
+    /// What cannot be had, of any engine.
+    #[error("{0}")]
+    NotImplemented(String),
     /// An option that this engine lacks.
     #[error("{0} is not supported by this engine yet")]
     Unsupported(String),
@@ -48,6 +53,14 @@ pub(crate) enum ApiError {
     /// An archive could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
+    /// A build's context could not be unpacked.
+    #[error("unpack the build's context into {}", path.display())]
+    Context {
+        /// The directory for it.
+        path: PathBuf,
+        /// Why.
+        source: UnpackError,
+    },
     /// A build's context lacks its Dockerfile.
     #[error("Cannot locate specified Dockerfile: {0}")]
     NoDockerfile(String),
@@ -73,11 +86,11 @@ impl ApiError {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Conflict(_) | Self::NotModified => ErrorKind::Conflict,
             Self::Forbidden(_) => ErrorKind::Forbidden,
-            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Unsupported(_) | Self::NotImplemented(_) => ErrorKind::Unsupported,
             Self::NoSwarm => ErrorKind::Unavailable,
             Self::Engine(e) => e.kind(),
             Self::Load(e) => e.kind(),
-            Self::Unpack(e) => e.kind(),
+            Self::Unpack(e) | Self::Context { source: e, .. } => e.kind(),
             Self::Build(e) => e.kind(),
             Self::NoDockerfile(_) | Self::Broken(_) | Self::Internal(_) => ErrorKind::Internal,
         }
@@ -223,8 +236,9 @@ fn in_gos_words(errno: i32) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// An error with its causes, in a line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error with its causes, and what to do about it where that is known, in a line.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    let remedy = engine::remedy(error).map(|remedy| format!(": {remedy}")).unwrap_or_default();
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")) + &remedy
 }

@@ -14,6 +14,7 @@ mod render;
 mod route;
 mod server;
 mod stream;
+mod transfer;
 
 pub use server::{Address, AddressError, Listen, ServeError, Server, Tls, TlsError};
 

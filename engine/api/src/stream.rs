@@ -18,6 +18,8 @@ use crate::parse::Version;
 
 /// Bytes copied at once.
 const COPY_SIZE: usize = 32 * 1024;
+/// Bytes of a frame's header.
+pub(crate) const HEADER: usize = 8;
 /// One stream without frames.
 const RAW: &str = "application/vnd.docker.raw-stream";
 /// Several streams in frames.
@@ -154,7 +156,7 @@ async fn read(pipe: &mut Option<pipe::Receiver>, buffer: &mut [u8]) -> usize {
 }
 
 /// Docker's stream header: stream number, three zeros, length in big-endian bytes.
-pub(crate) fn header(stream: Stream, length: usize) -> [u8; 8] {
+pub(crate) fn header(stream: Stream, length: usize) -> [u8; HEADER] {
     let number = match stream {
         Stream::Stdout => 1,
         Stream::Stderr => 2,

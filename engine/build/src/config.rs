@@ -67,6 +67,12 @@ impl StageConfig {
         Self { image, env, args: Vec::new(), cmd_set: false }
     }
 
+    /// Changes an image's configuration, to which nothing is added by itself.
+    pub(crate) fn bare(image: &ImageConfig) -> Self {
+        let env = image.config.env.clone();
+        Self { image: image.clone(), env, args: Vec::new(), cmd_set: false }
+    }
+
     /// Continues from another stage.
     pub(crate) fn after(stage: &Self) -> Self {
         Self { env: stage.env.clone(), ..Self::new(Some(&stage.image)) }

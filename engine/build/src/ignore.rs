@@ -8,7 +8,7 @@ use crate::pattern::Pattern;
 
 /// Which files of the context do not exist for the build.
 #[derive(Debug, Default)]
-pub(crate) struct Ignore {
+pub struct Ignore {
     rules: Vec<Rule>,
 }
 
@@ -22,7 +22,7 @@ struct Rule {
 
 impl Ignore {
     /// Reads `<Dockerfile>.dockerignore` beside the Dockerfile or, if there is none, the context's `.dockerignore`.
-    pub(crate) fn load(
+    pub fn load(
         context: &Path,
         dockerfile: &Path,
         read: impl Fn(&Path) -> io::Result<Vec<u8>>,
@@ -75,7 +75,7 @@ impl Ignore {
 
     /// Whether the file at `path`, relative to the context, is ignored: the last rule that matches it or a directory
     /// above it decides.
-    pub(crate) fn is_ignored(&self, path: &str) -> bool {
+    pub fn is_ignored(&self, path: &str) -> bool {
         let mut ignored = false;
         for rule in &self.rules {
             // Only a rule that changes the answer needs to be matched.
@@ -87,7 +87,7 @@ impl Ignore {
     }
 
     /// Whether something below the ignored directory `path` may not be ignored.
-    pub(crate) fn may_have_exceptions(&self, path: &str) -> bool {
+    pub fn may_have_exceptions(&self, path: &str) -> bool {
         self.rules.iter().any(|rule| {
             rule.exception
                 && (!rule.pattern.is_literal()

@@ -15,6 +15,7 @@
 mod build;
 mod cache;
 mod cancel;
+mod change;
 mod config;
 mod diagnostic;
 mod dockerfile;
@@ -36,9 +37,11 @@ mod write;
 
 pub use build::build;
 pub use cache::{CachedStep, cached_steps, forget_step};
+pub use change::change_config;
 pub use diagnostic::{Diagnostic, Location};
 pub use dockerfile::parse_duration;
 pub use error::{BuildError, Problem};
+pub use ignore::Ignore;
 pub use request::{BuildEvent, BuildRequest, Built, Step};
 pub use sandbox::{PROGRAMS_DIR, RunStep, Sandbox, SandboxError, Stream};
 

@@ -1,14 +1,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use engine_image::{PullError, StoreError};
+use engine_build::Diagnostic;
+use engine_image::{PullError, PushError, StoreError};
 use engine_network::{
     AttachError, BridgeError, FirewallError, FreeSubnetError, NetlinkError, RemoveBridgeError, ReserveError,
 };
-use engine_runtime::{ClientError, LaunchError, ParseRestartPolicyError, StateError};
+use engine_runtime::{ClientError, LaunchError, ParseRestartPolicyError, SetupError, StateError};
 use engine_types::{ContainerId, ErrorKind, FULL_DISK_REMEDY, ImageId, Paths};
 
+use crate::files::FilesError;
 use crate::health::HealthCheckError;
+use crate::log_driver::LogDriverError;
 use crate::ports::ParsePortError;
 
 /// Why the engine could not do something.
@@ -114,6 +117,9 @@ pub enum Error {
     /// A network's addresses are used up.
     #[error("network {0} has no free address left")]
     NoFreeAddress(String),
+    /// A line does not change an image's configuration.
+    #[error(transparent)]
+    Change(Box<Diagnostic>),
     /// Another container that runs has the address.
     #[error("Address already in use")]
     AddressInUse,
@@ -172,6 +178,9 @@ pub enum Error {
     /// A health check makes no sense.
     #[error(transparent)]
     HealthCheck(#[from] HealthCheckError),
+    /// Output is to go where it cannot.
+    #[error(transparent)]
+    LogDriver(#[from] LogDriverError),
     /// A text is no restart policy.
     #[error(transparent)]
     RestartPolicy(#[from] ParseRestartPolicyError),
@@ -194,12 +203,21 @@ pub enum Error {
     /// The image store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A push failed.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// A pull failed.
     #[error(transparent)]
     Pull(#[from] PullError),
     /// A container could not be started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// The files of a container could not be reached.
+    #[error("failed to reach the container's files")]
+    Files(#[source] Box<SetupError>),
+    /// Files of a container could not be copied.
+    #[error(transparent)]
+    Copy(#[from] Box<FilesError>),
     /// A supervisor could not be asked.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -266,8 +284,10 @@ impl Error {
             Self::Paused(_) | Self::NotPaused(_) | Self::UpdateOfRemoved => ErrorKind::Conflict,
             Self::MemoryOverSwap => ErrorKind::Conflict,
             Self::NoCommand | Self::InvalidName { .. } => ErrorKind::InvalidArgument,
+            Self::Change(e) => e.problem.kind(),
             Self::Port(e) => e.kind(),
             Self::HealthCheck(e) => e.kind(),
+            Self::LogDriver(e) => e.kind(),
             Self::RestartPolicy(e) => e.kind(),
             Self::RestartAndRemove => ErrorKind::InvalidArgument,
             Self::PortAllocated { .. } => ErrorKind::Conflict,
@@ -282,7 +302,10 @@ impl Error {
             Self::JoinNotRunning { .. } | Self::LinkNotRunning { .. } => ErrorKind::Conflict,
             Self::Store(e) => e.kind(),
             Self::Pull(e) => e.kind(),
+            Self::Push(e) => e.kind(),
             Self::Launch(e) => e.kind(),
+            Self::Files(e) => e.kind(),
+            Self::Copy(e) => e.kind(),
             Self::Client(e) => e.kind(),
             Self::Bridge(e) => e.kind(),
             Self::RemoveBridge(e) => e.kind(),

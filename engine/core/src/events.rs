@@ -79,9 +79,10 @@ impl Engine {
     ) -> Result<(), Error> {
         let time = Timestamp::now();
         let event = Event { time, kind, action: action.to_owned(), actor: actor.to_owned(), attributes };
-        self.catalog().insert_event(time, &to_json(&event)?).await?;
-        let _ = self.watchers().0.send(event); // nobody may be watching
-        Ok(())
+        let noted = self.catalog().insert_event(time, &to_json(&event)?).await;
+        // Told all the same on a full disk: who waits for an end must not wait for ever. Nobody may be watching.
+        let _ = self.watchers().0.send(event);
+        noted
     }
 
     /// Notes what happened to a container; its image, its name and its labels are told with it, as Docker does.

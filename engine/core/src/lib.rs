@@ -23,15 +23,19 @@ pub use engine_network::{Ipv4Net, PortMapping, Protocol, PublishedPort, SubnetPo
 mod after_boot;
 mod build_cache;
 mod catalog;
+mod changes;
+mod commit;
 mod container;
 mod devices;
 mod engine;
 mod error;
 mod etc;
 mod events;
+mod files;
 mod health;
 mod images;
 pub mod log;
+mod log_driver;
 mod logs;
 mod names;
 mod network;
@@ -46,6 +50,8 @@ mod starts;
 mod volume;
 
 pub use build_cache::{CachedLayer, beyond};
+pub use changes::{Change, ChangeKind};
+pub use commit::{Commit, change};
 pub use container::{
     Container, ContainerConfig, DeviceMapping, EndpointConfig, HOST_GATEWAY, IpcMode, Link, Mount, MountKind,
     NamespaceMode, NetworkMode, Program,
@@ -53,8 +59,10 @@ pub use container::{
 pub use engine::Engine;
 pub use error::{Error, remedy};
 pub use events::{Event, EventKind};
+pub use files::{ContainerFiles, ExportRoot, FilesError, PathStat};
 pub use health::{HealthCheckError, resolve_health};
 pub use images::RemovedImage;
+pub use log_driver::{LogDriver, LogDriverError};
 pub use logs::Logs;
 pub use network::{Network, NetworkConfig};
 pub use ports::{ExposedPort, ParsePortError, parse_exposed, parse_published};

@@ -1,9 +1,7 @@
-use std::collections::VecDeque;
 use std::io;
 
-use engine_runtime::log::{Entry, Reader};
+use engine_runtime::log::{Lines, Reader};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
 use tokio::net::unix::pipe;
 
 use crate::container::Container;
@@ -29,52 +27,41 @@ struct Follow {
 }
 
 impl Engine {
-    /// Reads a container's log from its beginning; `follow` goes on until the container ends, if it runs.
-    pub async fn logs(&self, container: &Container, follow: bool) -> Result<Logs, Error> {
+    /// Reads a container's log from its beginning, or its last `tail` entries; `follow` goes on until the container
+    /// ends, if it runs. What is written while this is called is told once.
+    pub async fn logs(&self, container: &Container, tail: Option<u64>, follow: bool) -> Result<Logs, Error> {
         let path = &container.log_path;
-        let reader = Reader::open(path);
-        if !follow {
-            return Ok(Logs { reader, follow: None });
-        }
-        // Watched before it is read, so that nothing is written unseen in between.
+        // Watched before it is read, so that nothing is written unseen in between. The directory, because a file that
+        // is full is put aside and another one begun.
         let watch = || {
             let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-            match inotify::add_watch(&watch, path, WatchFlags::MODIFY) {
-                // It is no pipe; the reactor does not care.
-                Ok(_) => pipe::Receiver::from_owned_fd_unchecked(watch).map(Some),
-                Err(Errno::NOENT) => Ok(None), // never started
-                Err(e) => Err(io::Error::from(e)),
+            let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::ONLYDIR;
+            inotify::add_watch(&watch, path.parent().unwrap_or(path), flags)?;
+            // It is no pipe; the reactor does not care.
+            pipe::Receiver::from_owned_fd_unchecked(watch)
+        };
+        let follow = match follow {
+            true => {
+                let written = watch().at(path)?;
+                self.end(container.id).await?.map(|end| Follow { written, end })
             }
+            false => None,
         };
-        let follow = match watch().at(path)? {
-            Some(written) => self.end(container.id).await?.map(|end| Follow { written, end }),
-            None => None,
+        let reader = match tail {
+            Some(count) => Reader::open_at_last(path, count),
+            None => Reader::open(path),
         };
-        Ok(Logs { reader, follow })
+        Ok(Logs { reader: reader.at(path)?, follow })
     }
 }
 
 impl Logs {
-    /// The last entries of what has been written so far; what is written later comes from [`Logs::next`].
-    pub fn last(&mut self, count: usize) -> Result<Vec<Entry>, Error> {
-        let mut kept = VecDeque::new();
-        loop {
-            let entries = self.reader.read_more().at(self.reader.path())?;
-            if entries.is_empty() {
-                return Ok(kept.into());
-            }
-            kept.extend(entries);
-            let excess = kept.len().saturating_sub(count);
-            kept.drain(..excess);
-        }
-    }
-
     /// The next entries, in order; `None` after the last. May be cancelled without losing any.
-    pub async fn next(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+    pub async fn next(&mut self) -> Result<Option<Lines>, Error> {
         loop {
-            let entries = self.reader.read_more().at(self.reader.path())?;
-            if !entries.is_empty() {
-                return Ok(Some(entries));
+            let lines = self.reader.read_more().at(self.reader.path())?;
+            if !lines.is_empty() {
+                return Ok(Some(lines));
             }
             let Some(follow) = &self.follow else { return Ok(None) };
             let ended = tokio::select! {

@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use engine_image::Registries;
 use engine_network::{Ipv4Net, SubnetPool};
 use engine_runtime::dns::ResolvConf;
 use serde::{Deserialize, Serialize};
+
+use crate::log_driver::LogDriver;
 
 /// How one process has the engine do what nobody says otherwise for. The defaults are Docker's.
 #[derive(Debug, Clone, Default)]
@@ -17,8 +18,8 @@ pub struct Settings {
     pub bridge: Option<(Ipv4Net, Ipv4Addr)>,
     /// How containers resolve names, where their configuration does not say.
     pub dns: DnsSettings,
-    /// Where containers' output goes, where their configuration does not say: the driver's name and its options.
-    pub log: (Option<String>, BTreeMap<String, String>),
+    /// Where containers' output goes, where their configuration does not say.
+    pub logging: LogDriver,
 }
 
 /// Instead of what the host's resolv.conf says; what is empty is taken from there.

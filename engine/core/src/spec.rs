@@ -21,6 +21,7 @@ use crate::container::{
 use crate::engine::Engine;
 use crate::error::{At, Error};
 use crate::etc::{Etc, dns_config};
+use crate::log_driver::Subject;
 
 /// What programs find without an image's own `PATH`; Docker's.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -88,7 +89,7 @@ impl Engine {
             security: Security { devices: crate::devices::of(config)?, ..config.security.clone() },
             resources: config.resources.clone(),
             shm_size: if config.ipc == IpcMode::None { 0 } else { config.shm_size },
-            log: config.log.then(|| LogConfig { path: self.log_path(row.id), max_size: None, max_files: 1 }),
+            log: self.log_config(row, config, &image)?,
             dns,
             tether: config.tether,
             cgroup_parent: self.cgroup_parent(),
@@ -98,6 +99,27 @@ impl Engine {
             state_dir,
             run_dir,
         })
+    }
+
+    fn log_config(
+        &self,
+        row: &ContainerRow,
+        config: &ContainerConfig,
+        image: &Image,
+    ) -> Result<Option<LogConfig>, Error> {
+        let mut labels = image.config.config.labels.clone();
+        labels.extend(config.labels.clone());
+        let env = [image.config.config.env.as_slice(), &config.env].concat();
+        let id = config.image.to_string();
+        let subject = Subject {
+            id: row.id,
+            name: &row.name,
+            image: config.image,
+            image_name: config.image_name.as_deref().unwrap_or(&id),
+            labels: &labels,
+            env: &env,
+        };
+        Ok(config.logging.to_config(self.log_path(row.id), subject)?)
     }
 
     /// What a further process of a container starts from: its environment, directory and user, without a program.
@@ -134,7 +156,7 @@ impl Engine {
         }
     }
 
-    fn mount(&self, state_dir: &Path, mount: &Mount) -> Result<MountSpec, Error> {
+    pub(crate) fn mount(&self, state_dir: &Path, mount: &Mount) -> Result<MountSpec, Error> {
         Ok(match &mount.kind {
             MountKind::Bind(source) => bind(source.clone(), &mount.target, mount.read_only),
             MountKind::Volume(name) => {

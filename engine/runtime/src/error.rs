@@ -43,6 +43,14 @@ pub enum SetupError {
     /// The image's group file has no such group.
     #[error("unable to find group {0}: no matching entries in group file")]
     NoSuchGroup(String),
+    /// Nobody takes the container's output where it is to go.
+    #[error("failed to initialize logging driver: {to}: {}", Cause(*errno))]
+    LogDestination {
+        /// Who should.
+        to: String,
+        /// The error number.
+        errno: i32,
+    },
     /// A value of the spec cannot be used.
     #[error("{0}")]
     Invalid(String),
@@ -60,7 +68,7 @@ impl SetupError {
             }
             Self::NoSuchUser(_) | Self::NoSuchGroup(_) => ErrorKind::InvalidArgument,
             Self::Step { step: Step::BindSource, .. } => ErrorKind::InvalidArgument,
-            Self::Step { .. } | Self::Vanished => ErrorKind::Internal,
+            Self::Step { .. } | Self::LogDestination { .. } | Self::Vanished => ErrorKind::Internal,
         }
     }
 
@@ -232,7 +240,7 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     }
 }
 
-fn errno(error: &io::Error) -> i32 {
+pub(crate) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error())
 }
 

@@ -30,5 +30,5 @@ pub use error::{SetupError, Step};
 pub use health::{Health, HealthCheck, HealthStatus, ProbeResult};
 pub use launch::{Joined, LaunchError, Launcher, Starting, StdStreams};
 pub use restart::{ParseRestartPolicyError, RestartPolicy};
-pub use setup::{User, resolve_user};
+pub use setup::{User, assemble, assemble_to_read, resolve_user};
 pub use state::{State, StateError, Status};

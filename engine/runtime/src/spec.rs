@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
 use crate::health::HealthCheck;
+use crate::log::Forward;
 use crate::restart::RestartPolicy;
 
 /// A container, complete: the supervisor reads nothing else.
@@ -414,6 +415,12 @@ pub struct LogConfig {
     pub max_size: Option<u64>,
     /// How many files are kept, the current one included; at least 1.
     pub max_files: u32,
+    /// Stand in every entry.
+    #[serde(default)]
+    pub attrs: BTreeMap<String, String>,
+    /// Where the lines go as well.
+    #[serde(default)]
+    pub forward: Option<Forward>,
 }
 
 /// The DNS responder's sources.

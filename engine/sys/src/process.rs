@@ -133,6 +133,13 @@ pub fn unshare_cgroup_namespace() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWCGROUP) }).map(drop)
 }
 
+/// Gives the calling thread a mount namespace of its own, a copy of the one it was in (mount_namespaces(7)), and with it a
+/// working directory and umask that other threads do not share.
+pub fn unshare_mount_namespace() -> io::Result<()> {
+    // SAFETY: of what unshare(2) can part, only a shared descriptor table would matter to memory safety.
+    check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWNS) }).map(drop)
+}
+
 /// Ends the process at once (_exit(2)): nothing is dropped, no handler runs.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: always sound.

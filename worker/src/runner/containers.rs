@@ -5,7 +5,8 @@ use engine::runtime::StdStreams;
 use engine::runtime::spec::{Process as ProcessSpec, Resources};
 use engine::types::ContainerId;
 use engine::{
-    ContainerConfig, Error, Mount, MountKind, Network, NetworkConfig, NetworkMode, Process, Program,
+    ContainerConfig, Error, LogDriver, Mount, MountKind, Network, NetworkConfig, NetworkMode, Process,
+    Program,
 };
 use pipelines::{Job, Network as NetworkWish, WORKSPACE};
 
@@ -60,7 +61,7 @@ impl<'a> Containers<'a> {
             mounts: vec![self.workspace()],
             network: self.mode(Vec::new()),
             resources: self.resources(),
-            log: false,
+            logging: LogDriver::none(),
             ..self.config(image)
         };
         let engine = &attempt.settings.engine;

@@ -163,8 +163,14 @@ impl Service {
 
     async fn show_log(&self, attempt: &Attempt<'_>) {
         let Ok(container) = attempt.settings.engine.container(&self.id.to_string()).await else { return };
-        let Ok(entries) = engine::runtime::log::read(&container.log_path) else { return };
-        let text: String = entries.into_iter().map(|entry| entry.log).collect();
+        let Ok(mut log) = attempt.settings.engine.logs(&container, None, false).await else { return };
+        let mut text = String::new();
+        while let Ok(Some(lines)) = log.next().await {
+            for line in lines.iter() {
+                text.push_str(&line.text);
+                text.push_str(if line.newline { "\n" } else { "" });
+            }
+        }
         let shown = text.len().saturating_sub(LOG_SHOWN);
         let start = (shown..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
         let mut masked = attempt.masker.stream();

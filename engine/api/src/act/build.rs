@@ -7,10 +7,11 @@ use engine::{BuildCommands, BuildNetwork, BuildSandbox, Engine, EventKind, Sessi
 use engine_types::{ImageId, Reference};
 use tokio::sync::OnceCell;
 
-use super::context::{Context, Upload};
+use super::context::Context;
 use super::{Daemon, blocking};
 use crate::error::ApiError;
 use crate::parse::{Build, BuildNetworkMode};
+use crate::transfer::Upload;
 
 /// What happens during a build, for whoever watches.
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl Daemon {
             BuildNetworkMode::Other(kind) => (None, *kind),
         };
         let network = OnceCell::new_with(network);
-        let mut pull = PullOptions::default();
+        let mut pull = PullOptions { registries: engine.settings().registries.clone(), platform: None };
         pull.registries.credentials.extend(build.credentials.clone());
         let on_pull = |name: &str, event| {
             if let Ok(reference) = name.parse() {

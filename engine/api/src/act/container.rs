@@ -1,5 +1,5 @@
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine::image::Image;
 use engine::runtime::spec::Process as ProcessSpec;
 use engine::{
-    Container, ContainerConfig, EndpointConfig, Error, Event, EventKind, IpcMode, Link, MountKind,
+    Container, ContainerConfig, EndpointConfig, Error, Event, EventKind, IpcMode, Link, LogDriver, MountKind,
     NamespaceMode, Network, NetworkMode, signal_number,
 };
 use engine_types::{ContainerId, ErrorKind, ImageId};
@@ -82,7 +82,8 @@ pub(crate) fn network_mode(config: &ContainerConfig) -> String {
 impl Daemon {
     /// Makes a container and its volumes; warnings beside its id.
     pub(crate) async fn create(&self, create: Create) -> Result<(ContainerId, Vec<String>), ApiError> {
-        let Create { mut config, healthcheck, others, anonymous, make_sources } = create;
+        let Create { mut config, healthcheck, logging, others, anonymous, make_sources } = create;
+        config.logging = self.logging(logging)?;
         let mut warnings = self.engine().discard_limits(&mut config.resources)?;
         if config.network == NetworkMode::Host && (config.publish_all || !config.ports.is_empty()) {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
@@ -112,6 +113,21 @@ impl Daemon {
         }
         self.engine().record_container(id, "create", &[]).await?;
         Ok((id, warnings))
+    }
+
+    /// A container's log driver: the daemon's where it names none, with the daemon's options where it is the same.
+    fn logging(
+        &self,
+        (driver, mut options): (Option<String>, BTreeMap<String, String>),
+    ) -> Result<LogDriver, ApiError> {
+        let default = &self.engine().settings().logging;
+        let driver = driver.as_deref().unwrap_or(default.name());
+        if driver == default.name() {
+            for (name, value) in default.options() {
+                options.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        Ok(LogDriver::new(driver, options).map_err(Error::from)?)
     }
 
     /// Finds a container's networks, and calls them by their names.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::blocking;
 use crate::error::ApiError;
 use crate::parse::Remote;
+use crate::transfer::Upload;
 
 /// The longest context that is downloaded, compressed, in bytes.
 const DOWNLOAD_MAX: u64 = 8 << 30;
@@ -28,12 +28,6 @@ const GIT_PROTOCOLS: &str = "git:http:https:ssh";
 /// Bytes of git's complaint that are shown.
 const COMPLAINT_MAX: usize = 4096;
 
-/// A request's body as a reader for blocking work, and what copies it there.
-pub(crate) struct Upload {
-    pub(crate) reader: UnixStream,
-    pub(crate) copy: std::pin::Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send>>,
-}
-
 /// A directory with a build's files.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -46,7 +40,9 @@ impl Context {
     /// Brings the files below `scratch`.
     pub(crate) async fn fetch(remote: &Remote, body: Upload, scratch: PathBuf) -> Result<Self, ApiError> {
         let directory = scratch.join("context");
-        fs::create_dir(&directory)?;
+        fs::create_dir(&directory).map_err(|error| {
+            std::io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
+        })?;
         match remote {
             Remote::Body => {
                 let Upload { reader, copy } = body;
@@ -56,8 +52,10 @@ impl Context {
                 });
                 let (unpacked, copied) = tokio::join!(unpacked, copy);
                 copied?;
-                unpacked?;
-                Ok(Self { directory, dockerfile: None })
+                match unpacked {
+                    Ok(_) => Ok(Self { directory, dockerfile: None }),
+                    Err(source) => Err(ApiError::Context { path: directory, source }),
+                }
             }
             Remote::Url(url) => download(url, &scratch, directory).await,
             Remote::Git { url, reference, directory: below } => {

@@ -1,14 +1,17 @@
 use std::io::Read;
 
+use axum::body::Body;
+
 use engine::image::{
-    ArchiveFormat, Credentials, History, ImageConfig, ImageSummary, Loaded, Platform, PullEvent, PullOptions,
+    ArchiveFormat, Credentials, Distribution, Found, History, Image, ImageConfig, ImageSummary, Loaded,
+    Platform, PullEvent, PullOptions, PushEvent, Pushed, Registries,
 };
-use engine::{Error, EventKind, RemovedImage};
+use engine::{Commit, Error, EventKind, RemovedImage};
 use engine_types::{ErrorKind, ImageId, Reference};
-use tokio::net::UnixStream;
 
 use super::{Daemon, blocking};
 use crate::error::ApiError;
+use crate::transfer::Download;
 
 /// What is to be pulled, as whom.
 #[derive(Debug)]
@@ -81,17 +84,105 @@ impl Daemon {
         request: &PullRequest,
         progress: &(dyn Fn(PullEvent) + Sync),
     ) -> Result<(), ApiError> {
-        let registries = self.engine().settings().registries.clone();
-        let mut options = PullOptions { platform: request.platform.clone(), registries };
-        if let Some(credentials) = &request.credentials {
-            let registry = request.reference.registry().to_owned();
-            options.registries.credentials.insert(registry, credentials.clone());
-        }
+        let registries = self.registries(&request.reference, request.credentials.as_ref());
+        let options = PullOptions { platform: request.platform.clone(), registries };
         let images = self.engine().images().clone();
         images.pull(&request.reference, &options, progress).await.map_err(Error::from)?;
         blocking(move || images.sync()).await?;
         let name = request.reference.to_string();
         self.record(EventKind::Image, "pull", &name, &[("name", &name)]).await
+    }
+
+    /// Pushes the image that has the name, to the registry that the name says.
+    pub(crate) async fn push(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        progress: &(dyn Fn(PushEvent) + Sync),
+    ) -> Result<Pushed, ApiError> {
+        let images = self.engine().images();
+        let missing = || {
+            let name = reference.familiar_name();
+            ApiError::NotFound(format!("An image does not exist locally with the tag: {name}"))
+        };
+        let id = images.lookup(reference)?.ok_or_else(missing)?;
+        let image = images.get(id)?;
+        let registries = self.registries(reference, credentials);
+        let pushed = images.push(&image, reference, &registries, progress).await.map_err(Error::from)?;
+        let name = reference.to_string();
+        self.record(EventKind::Image, "push", &name, &[("name", &name)]).await?;
+        Ok(pushed)
+    }
+
+    /// The names that a repository has here, with tags.
+    pub(crate) fn tags_of(&self, repository: &Reference) -> Result<Vec<Reference>, ApiError> {
+        let all = self.engine().images().list()?.into_iter().flat_map(|image| image.references);
+        let mut tags: Vec<_> =
+            all.filter(|name| name.familiar_name() == repository.familiar_name()).collect();
+        tags.sort_unstable();
+        Ok(tags)
+    }
+
+    /// How registries are reached, with a log-in for the one that the name says.
+    fn registries(&self, reference: &Reference, credentials: Option<&Credentials>) -> Registries {
+        let mut registries = self.engine().settings().registries.clone();
+        if let Some(credentials) = credentials {
+            registries.credentials.insert(reference.registry().to_owned(), credentials.clone());
+        }
+        registries
+    }
+
+    /// Asks a registry what a name stands for.
+    pub(crate) async fn distribution(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+    ) -> Result<Distribution, ApiError> {
+        let registries = self.registries(reference, credentials);
+        Ok(self.engine().images().distribution(reference, &registries).await.map_err(Error::from)?)
+    }
+
+    /// Asks a registry whether it knows the user.
+    pub(crate) async fn log_in(&self, registry: &str, credentials: &Credentials) -> Result<(), ApiError> {
+        let registries = &self.engine().settings().registries;
+        Ok(registries.check_login(registry, credentials).await.map_err(Error::from)?)
+    }
+
+    /// Asks a registry for repositories: Docker Hub, or the one before a term's first slash.
+    pub(crate) async fn search(&self, term: &str, limit: u32) -> Result<Vec<Found>, ApiError> {
+        let (registry, term) = match term.split_once('/') {
+            Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
+            _ => ("docker.io", term),
+        };
+        let registries = &self.engine().settings().registries;
+        Ok(registries.search(registry, term, limit).await.map_err(Error::from)?)
+    }
+
+    /// Makes an image of a container, which stands still meanwhile if `pause` says so.
+    pub(crate) async fn commit(&self, key: &str, commit: Commit, pause: bool) -> Result<ImageId, ApiError> {
+        let container = self.engine().container(key).await?;
+        let name = commit.reference.as_ref().map(ToString::to_string).unwrap_or_default();
+        let id = container.id.to_string();
+        let paused = pause && container.running && self.engine().pause_container(&id).await.is_ok();
+        let committed = self.engine().commit_container(&id, commit).await;
+        if paused {
+            match self.engine().unpause_container(&id).await {
+                // It has ended meanwhile.
+                Ok(()) | Err(Error::NotRunning(_) | Error::NotPaused(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let image = committed?;
+        let attributes = [("comment", name.clone()), ("imageID", image.to_string()), ("imageRef", name)];
+        self.engine().record_container(container.id, "commit", &attributes).await?;
+        Ok(image)
+    }
+
+    /// Bytes of the files of each layer of an image, lowest first.
+    pub(crate) fn layer_bytes(&self, image: &Image) -> Result<Vec<u64>, ApiError> {
+        let images = self.engine().images();
+        let bytes = image.layers.iter().map(|layer| Ok(images.layer(layer.chain_id)?.file_bytes));
+        bytes.collect()
     }
 
     pub(crate) async fn load(&self, archive: impl Read + Send + 'static) -> Result<Vec<Loaded>, ApiError> {
@@ -115,19 +206,22 @@ impl Daemon {
         rootfs: impl Read + Send + 'static,
         comment: Option<String>,
         reference: Option<Reference>,
+        changes: &[String],
+        platform: Platform,
     ) -> Result<ImageId, ApiError> {
-        let platform = Platform::host();
         let created = Some(jiff::Timestamp::now().to_string());
         let comment = comment.or_else(|| Some("Imported from -".to_owned()));
         let history = History { created: created.clone(), comment: comment.clone(), ..History::default() };
-        let config = ImageConfig {
+        let mut config = ImageConfig {
             architecture: platform.architecture,
+            variant: platform.variant,
             os: platform.os,
             created,
             comment,
             history: vec![history],
             ..ImageConfig::default()
         };
+        engine::change(&mut config, changes)?;
         let images = self.engine().images().clone();
         let imported = blocking(move || {
             let image = images.import(rootfs, config, reference.as_ref())?;
@@ -140,7 +234,7 @@ impl Daemon {
     }
 
     /// An archive of images, as it is written.
-    pub(crate) fn save(&self, names: &[String]) -> Result<UnixStream, ApiError> {
+    pub(crate) fn save(&self, names: &[String]) -> Result<Body, ApiError> {
         let images = self.engine().images().clone();
         let mut chosen = Vec::new();
         for name in names {
@@ -149,16 +243,7 @@ impl Daemon {
             let named = reference.filter(|r| images.lookup(r).is_ok_and(|id| id == Some(image.id)));
             chosen.push((image, named.into_iter().collect()));
         }
-        let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
-        reader.set_nonblocking(true)?;
-        tokio::task::spawn_blocking(move || {
-            let writer = std::io::BufWriter::new(writer);
-            if let Err(error) = images.save(&chosen, writer, ArchiveFormat::Docker) {
-                // The client sees the archive end early.
-                tracing::warn!(error = &error as &dyn std::error::Error, "an image archive is cut short");
-            }
-        });
-        Ok(UnixStream::from_std(reader)?)
+        Ok(Download::body(move |out| images.save(&chosen, out, ArchiveFormat::Docker)))
     }
 
     /// The bytes of all images' files.

@@ -5,6 +5,7 @@ mod build;
 mod container;
 mod context;
 mod exec;
+mod files;
 mod follow;
 mod image;
 mod live;
@@ -25,8 +26,8 @@ use exec::Execs;
 
 pub(crate) use build::BuildProgress;
 pub(crate) use container::{Attached, Images, Seen, WaitFor, network_mode};
-pub(crate) use context::Upload;
 pub(crate) use exec::{ExecSpec, ExecView};
+pub(crate) use files::UnpackRequest;
 pub(crate) use image::PullRequest;
 pub(crate) use live::{Interface, Running, Sample};
 pub(crate) use network::Member;

@@ -33,6 +33,8 @@ pub(crate) struct Host {
     pub(crate) running: usize,
     pub(crate) stopped: usize,
     pub(crate) images: usize,
+    /// Of containers that name none.
+    pub(crate) log_driver: &'static str,
 }
 
 impl Daemon {
@@ -66,6 +68,7 @@ impl Daemon {
             running,
             stopped: containers.len() - running,
             images: self.images().await?.len(),
+            log_driver: self.engine().settings().logging.name(),
         })
     }
 }

@@ -23,18 +23,28 @@ const HUB: [&str; 3] = ["https://index.docker.io/v1/", "index.docker.io", "regis
 /// Docker's `AuthConfig`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Auth {
+pub(crate) struct Auth {
     username: String,
     password: String,
     /// User and password in one, in base64.
     auth: String,
+    serveraddress: String,
     identitytoken: String,
     registrytoken: String,
 }
 
 impl Auth {
+    /// What images call the registry.
+    pub(crate) fn registry(&self) -> String {
+        if self.serveraddress.is_empty() {
+            "docker.io".to_owned()
+        } else {
+            registry_name(&self.serveraddress)
+        }
+    }
+
     /// The log-in, if there is one.
-    fn credentials(self) -> Result<Option<Credentials>, ApiError> {
+    pub(crate) fn credentials(self) -> Result<Option<Credentials>, ApiError> {
         if !self.identitytoken.is_empty() || !self.registrytoken.is_empty() {
             return Err(ApiError::Unsupported("an identity token for a registry".to_owned()));
         }

@@ -113,6 +113,8 @@ pub(crate) struct Create {
     pub(crate) config: ContainerConfig,
     /// What of its image's health check is to be otherwise.
     pub(crate) healthcheck: Healthcheck,
+    /// Its log driver, if it names one, and the options of that.
+    pub(crate) logging: (Option<String>, BTreeMap<String, String>),
     /// What it names of other containers.
     pub(crate) others: Others,
     /// Where each of its unnamed volumes goes; the index is of `config.mounts`, whose name is still to be given.
@@ -186,9 +188,17 @@ pub(crate) fn create(
         ..ContainerConfig::new(image)
     };
     let healthcheck = body.healthcheck;
+    let logging = host.logging();
     let joins = host.namespaces(&mut config)?;
     let others = Others { network: networking.shared, joins, links: networking.links };
-    Ok(Create { config, healthcheck, others, anonymous: mounts.anonymous, make_sources: mounts.make_sources })
+    Ok(Create {
+        config,
+        healthcheck,
+        logging,
+        others,
+        anonymous: mounts.anonymous,
+        make_sources: mounts.make_sources,
+    })
 }
 
 fn some(text: String) -> Option<String> {

@@ -101,15 +101,7 @@ fn is_empty(value: &Value) -> bool {
 impl HostConfig {
     pub(super) fn refuse_unsupported(&self) -> Result<(), ApiError> {
         refuse_unsupported(&self.rest, &UNSUPPORTED)?;
-        self.check_names()?;
-        let others = [
-            (matches!(self.log_config.kind.as_str(), "" | "json-file"), "--log-driver"),
-            (self.log_config.config.is_empty(), "--log-opt"),
-        ];
-        match others.iter().find(|(fine, _)| !fine) {
-            Some((_, option)) => Err(ApiError::Unsupported((*option).to_owned())),
-            None => Ok(()),
-        }
+        self.check_names()
     }
 
     pub(super) fn dns(&self) -> Result<DnsSettings, ApiError> {
@@ -157,6 +149,12 @@ impl HostConfig {
             ));
         }
         Ok(policy)
+    }
+
+    /// The log driver, which may be left to the daemon, and its options.
+    pub(super) fn logging(&self) -> (Option<String>, BTreeMap<String, String>) {
+        let Typed { kind, config } = &self.log_config;
+        (Some(kind.clone()).filter(|kind| !kind.is_empty()), config.clone())
     }
 
     pub(super) fn shm_size(&self) -> Result<u64, ApiError> {

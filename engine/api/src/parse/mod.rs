@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 
-pub(crate) use auth::registry_auth;
+pub(crate) use auth::{Auth, registry_auth};
 pub(crate) use build::{Build, BuildNetworkMode, Remote, build, no_buildkit};
 pub(crate) use create::{Body as CreateBody, Create, Others, create};
 pub(crate) use endpoint::{Endpoint, wrong as wrong_endpoint};

@@ -65,7 +65,7 @@ pub(super) fn host_config(config: &ContainerConfig) -> Value {
     let mut value = json!({
         "Binds": Some(binds).filter(|binds| !binds.is_empty()),
         "ContainerIDFile": "",
-        "LogConfig": { "Type": "json-file", "Config": {} },
+        "LogConfig": { "Type": config.logging.name(), "Config": config.logging.options() },
         "NetworkMode": network_mode(config),
         "PortBindings": {},
         "RestartPolicy": restart_policy(config.restart),

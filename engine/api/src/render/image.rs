@@ -82,18 +82,20 @@ fn container_config(config: &ContainerConfig, version: Version) -> Value {
 }
 
 /// `images/{name}/history`, newest first.
-pub(crate) fn history(image: &Image, references: &[Reference]) -> Vec<Value> {
+pub(crate) fn history(image: &Image, references: &[Reference], layer_bytes: &[u64]) -> Vec<Value> {
     let tags: Vec<Reference> = references.iter().filter(|r| r.digest().is_none()).cloned().collect();
     let entries = image.config.history.iter().rev().enumerate();
+    // Old builders left no history of the lowest layers.
+    let mut bytes = layer_bytes.iter().rev();
     let entry = |(n, entry): (usize, &engine::image::History)| {
+        let size = if entry.empty_layer { None } else { bytes.next() };
         let newest = n == 0;
         json!({
             "Id": if newest { image.id.to_string() } else { "<missing>".to_owned() },
             "Created": seconds(entry.created.as_deref()),
             "CreatedBy": entry.created_by.clone().unwrap_or_default(),
             "Tags": if newest { Some(texts(&tags)) } else { None },
-            // The store counts an image's files, not each layer's.
-            "Size": if newest { image.file_bytes } else { 0 },
+            "Size": size.copied().unwrap_or_default(),
             "Comment": entry.comment.clone().unwrap_or_default(),
         })
     };

@@ -4,11 +4,13 @@ mod build;
 mod container;
 mod endpoints;
 mod event;
+mod files;
 mod host_config;
 mod human;
 mod image;
 mod network;
 mod pull;
+mod push;
 mod stats;
 mod system;
 
@@ -22,9 +24,11 @@ use serde_json::Value;
 pub(crate) use build::{BuildLines, cached_layer};
 pub(crate) use container::{container, container_summary, labels, status};
 pub(crate) use event::event;
+pub(crate) use files::path_stat;
 pub(crate) use image::{history, image, image_summary};
 pub(crate) use network::{network, pseudo_networks, volume};
 pub(crate) use pull::PullLines;
+pub(crate) use push::{push_begins, push_lines, pushed};
 pub(crate) use stats::stats;
 pub(crate) use system::{info, version};
 

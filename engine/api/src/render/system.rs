@@ -62,10 +62,10 @@ fn state(host: &Host) -> Value {
 /// What the engine can do.
 fn abilities(host: &Host) -> Value {
     json!({
-        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file"] },
+        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["journald", "json-file", "local", "syslog"] },
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true,
         "CPUSet": true, "PidsLimit": true, "IPv4Forwarding": true, "OomKillDisable": false,
-        "LoggingDriver": "json-file",
+        "LoggingDriver": host.log_driver,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": host.cgroup_version,
         "IndexServerAddress": "https://index.docker.io/v1/",

@@ -4,15 +4,16 @@ use std::sync::{Mutex, PoisonError};
 use axum::response::Response;
 use serde_json::json;
 
-use super::{image, progress};
+use super::progress;
 use crate::act::{BuildProgress, Daemon, PruneBuild};
 use crate::error::ApiError;
 use crate::parse::{self, Call};
 use crate::render::{self, BuildLines, PullLines};
+use crate::transfer::Upload;
 
 pub(super) async fn build(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
     let build = parse::build(&call)?;
-    let body = image::reader(call.body)?;
+    let body = Upload::new(call.body);
     let (daemon, quiet, tags) = (daemon.clone(), build.quiet, build.tags.clone());
     progress::answer(|progress| async move {
         let lines = Mutex::new((BuildLines::new(quiet), BTreeMap::<String, PullLines>::new()));

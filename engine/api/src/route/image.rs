@@ -1,17 +1,17 @@
 use axum::body::Body;
 use axum::response::Response;
-use engine::image::PullEvent;
+use engine::Commit;
+use engine::image::{Platform, PullEvent};
 use engine_types::Reference;
-use futures::StreamExt as _;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 
 use super::progress;
-use crate::act::{Daemon, PullRequest, Upload};
+use crate::act::{Daemon, PullRequest};
 use crate::error::ApiError;
-use crate::parse::{Call, platform, registry_auth};
+use crate::parse::{Auth, Call, platform, registry_auth};
+use crate::render;
 use crate::render::PullLines;
-use crate::{render, stream};
+use crate::transfer::Upload;
 
 pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
     let filters = call.query.filters()?;
@@ -51,7 +51,101 @@ pub(super) fn inspect(daemon: &Daemon, call: Call, name: &str) -> Result<Respons
 pub(super) fn history(daemon: &Daemon, name: &str) -> Result<Response, ApiError> {
     let image = daemon.engine().images().resolve(name)?;
     let references = daemon.engine().images().references_of(image.id)?;
-    Ok(render::ok(&render::history(&image, &references)))
+    let bytes = daemon.layer_bytes(&image)?;
+    Ok(render::ok(&render::history(&image, &references, &bytes)))
+}
+
+/// A push of one tag, or of all that the repository has.
+pub(super) async fn push(daemon: &Daemon, call: Call, name: &str) -> Result<Response, ApiError> {
+    let credentials = registry_auth(&call.headers)?;
+    let repository = reference(name, None)?;
+    let references = match call.query.text("tag") {
+        Some(tag) => vec![reference(name, Some(tag))?],
+        None => daemon.tags_of(&repository)?,
+    };
+    let daemon = daemon.clone();
+    progress::answer(|progress| async move {
+        progress.tell(&render::push_begins(&repository));
+        if references.is_empty() {
+            let name = repository.familiar_name();
+            return Err(ApiError::NotFound(format!("An image does not exist locally with the tag: {name}")));
+        }
+        let tell = |event| render::push_lines(event).iter().for_each(|line| progress.tell(line));
+        for reference in &references {
+            let pushed = daemon.push(reference, credentials.as_ref(), &tell).await?;
+            render::pushed(reference, &pushed).iter().for_each(|line| progress.tell(line));
+        }
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn distribution(daemon: &Daemon, call: Call, name: &str) -> Result<Response, ApiError> {
+    let credentials = registry_auth(&call.headers)?;
+    let found = daemon.distribution(&reference(name, None)?, credentials.as_ref()).await?;
+    Ok(render::ok(&json!({ "Descriptor": found.descriptor, "Platforms": found.platforms })))
+}
+
+/// Repositories asked for where nobody says how many, and the most; Docker's.
+const SEARCH_LIMIT: u32 = 25;
+const SEARCH_MAX: u32 = 100;
+
+pub(super) async fn search(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
+    let filters = call.query.filters()?;
+    filters.expect(&["is-automated", "is-official", "stars"])?;
+    let (official, automated) = (filters.flag("is-official")?, filters.flag("is-automated")?);
+    let invalid = || ApiError::Invalid(format!("invalid filter 'stars={}'", filters.get("stars").join(",")));
+    let stars: Vec<u64> = filters
+        .get("stars")
+        .iter()
+        .map(|text| text.parse().map_err(|_| invalid()))
+        .collect::<Result<_, _>>()?;
+    let limit = call.query.number("limit")?.filter(|&limit| limit > 0).unwrap_or(SEARCH_LIMIT);
+    if limit > SEARCH_MAX {
+        return Err(ApiError::Invalid(format!("limit {limit} is outside the range of [1, {SEARCH_MAX}]")));
+    }
+    let term = call.query.text("term").unwrap_or_default();
+    let found = daemon.search(term, limit).await?;
+    let chosen = found.iter().filter(|one| {
+        official.is_none_or(|official| official == one.is_official)
+            && automated.is_none_or(|automated| automated == one.is_automated)
+            && stars.iter().all(|&least| one.star_count >= least)
+    });
+    let all: Vec<Value> = chosen
+        .map(|one| {
+            json!({
+                "name": one.name, "description": one.description, "star_count": one.star_count,
+                "is_official": one.is_official, "is_automated": one.is_automated,
+            })
+        })
+        .collect();
+    Ok(render::ok(&all))
+}
+
+pub(super) async fn log_in(daemon: &Daemon, mut call: Call) -> Result<Response, ApiError> {
+    let auth: Auth = call.json().await?;
+    let registry = auth.registry();
+    let credentials =
+        auth.credentials()?.ok_or_else(|| ApiError::Invalid("no username was given".to_owned()))?;
+    daemon.log_in(&registry, &credentials).await?;
+    Ok(render::ok(&json!({ "Status": "Login Succeeded", "IdentityToken": "" })))
+}
+
+pub(super) async fn commit(daemon: &Daemon, mut call: Call) -> Result<Response, ApiError> {
+    let config = call.json().await?;
+    let query = &call.query;
+    let named = query.text("repo").map(|repository| reference(repository, query.text("tag"))).transpose()?;
+    let commit = Commit {
+        reference: named,
+        author: query.text("author").map(str::to_owned),
+        comment: query.text("comment").unwrap_or_default().to_owned(),
+        changes: query.all("changes").to_vec(),
+        config,
+    };
+    let pause = query.text("pause").is_none() || query.flag("pause");
+    let missing = || ApiError::Invalid("no container was named".to_owned());
+    let id = daemon.commit(query.text("container").ok_or_else(missing)?, commit, pause).await?;
+    Ok(render::json(axum::http::StatusCode::CREATED, &json!({ "Id": id.to_string() })))
 }
 
 pub(super) async fn tag(daemon: &Daemon, call: Call, name: &str) -> Result<Response, ApiError> {
@@ -85,11 +179,11 @@ pub(super) fn save(daemon: &Daemon, call: Call, name: Option<String>) -> Result<
     if names.is_empty() {
         return Err(ApiError::Invalid("no images were named".to_owned()));
     }
-    Ok(render::stream("application/x-tar", stream::body(daemon.save(&names)?)))
+    Ok(render::stream("application/x-tar", daemon.save(&names)?))
 }
 
 pub(super) async fn load(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
-    let Upload { reader, copy } = reader(call.body)?;
+    let Upload { reader, copy } = Upload::new(call.body);
     let (loaded, copied) = tokio::join!(daemon.load(reader), copy);
     copied?;
     let loaded = loaded?;
@@ -121,34 +215,16 @@ pub(super) async fn create(daemon: &Daemon, call: Call) -> Result<Response, ApiE
 }
 
 async fn import(daemon: &Daemon, call: Call, tag: Option<&str>) -> Result<Response, ApiError> {
-    if !call.query.all("changes").is_empty() {
-        return Err(ApiError::Unsupported("--change of import".to_owned()));
-    }
+    let changes = call.query.all("changes").to_vec();
+    let platform = call.query.text("platform").map(platform).transpose()?.unwrap_or_else(Platform::host);
     let reference = call.query.text("repo").map(|name| reference(name, tag)).transpose()?;
     let comment = call.query.text("message").map(str::to_owned);
-    let Upload { reader: rootfs, copy } = reader(call.body)?;
-    let (imported, copied) = tokio::join!(daemon.import(rootfs, comment, reference), copy);
+    let Upload { reader: rootfs, copy } = Upload::new(call.body);
+    let (imported, copied) =
+        tokio::join!(daemon.import(rootfs, comment, reference, &changes, platform), copy);
     copied?;
     let id = imported?;
     Ok(render::stream("application/json", Body::from(format!("{}\n", json!({ "status": id.to_string() })))))
-}
-
-/// A request's body as a reader for blocking work, and what copies it there.
-pub(super) fn reader(body: Body) -> Result<Upload, ApiError> {
-    let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
-    writer.set_nonblocking(true)?;
-    let mut writer = tokio::net::UnixStream::from_std(writer)?;
-    let copy = Box::pin(async move {
-        let mut pieces = body.into_data_stream();
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|e| ApiError::Invalid(format!("the request's body: {e}")))?;
-            if writer.write_all(&piece).await.is_err() {
-                break; // whoever reads has given up, and says why
-            }
-        }
-        Ok(())
-    });
-    Ok(Upload { reader, copy })
 }
 
 async fn pull(daemon: &Daemon, request: PullRequest) -> Result<Response, ApiError> {

@@ -4,6 +4,7 @@ mod build;
 mod container;
 mod events;
 mod exec;
+mod files;
 mod image;
 mod live;
 mod logs;
@@ -79,9 +80,11 @@ async fn containers(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Respon
         ("POST", [id, "update"]) => live::update(daemon, call, id).await,
         ("GET", [id, "top"]) => live::top(daemon, call, id).await,
         ("GET", [id, "stats"]) => live::stats(daemon, call, id).await,
-        (_, [_, what @ ("changes" | "export" | "archive")]) => {
-            Err(ApiError::Unsupported(format!("{what} of containers")))
-        }
+        ("GET", [id, "changes"]) => files::changes(daemon, id).await,
+        ("GET", [id, "export"]) => files::export(daemon, id).await,
+        ("HEAD", [id, "archive"]) => files::stat(daemon, call, id).await,
+        ("GET", [id, "archive"]) => files::archive(daemon, call, id).await,
+        ("PUT", [id, "archive"]) => files::unpack(daemon, call, id).await,
         (_, [_, "attach", "ws"]) => Err(ApiError::Unsupported("attaching by a websocket".to_owned())),
         _ => Err(not_found()),
     }
@@ -102,13 +105,13 @@ async fn images(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Response, 
         ("POST", ["create"]) => image::create(daemon, call).await,
         ("POST", ["load"]) => image::load(daemon, call).await,
         ("POST", ["prune"]) => image::prune(daemon, call).await,
-        ("GET", ["search"]) => Err(ApiError::Unsupported("searching registries".to_owned())),
+        ("GET", ["search"]) => image::search(daemon, call).await,
         ("GET", ["get"]) => image::save(daemon, call, None),
         ("GET", [name @ .., "get"]) => image::save(daemon, call, Some(name.join("/"))),
         ("GET", [name @ .., "json"]) => image::inspect(daemon, call, &name.join("/")),
         ("GET", [name @ .., "history"]) => image::history(daemon, &name.join("/")),
         ("POST", [name @ .., "tag"]) => image::tag(daemon, call, &name.join("/")).await,
-        ("POST", [.., "push"]) => Err(ApiError::Unsupported("pushing images".to_owned())),
+        ("POST", [name @ .., "push"]) => image::push(daemon, call, &name.join("/")).await,
         ("DELETE", [_, ..]) => image::remove(daemon, call, &path.join("/")).await,
         _ => Err(not_found()),
     }
@@ -148,8 +151,11 @@ async fn system(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Response, 
         ("POST", ["build", "prune"]) => build::prune(daemon, call).await,
         ("POST", ["build"]) => build::build(daemon, call).await,
         ("POST", ["session" | "grpc"]) => Err(crate::parse::no_buildkit()),
-        ("POST", ["commit"]) => Err(ApiError::Unsupported("making images of containers".to_owned())),
-        ("POST", ["auth"]) => Err(ApiError::Unsupported("checking credentials".to_owned())),
+        ("POST", ["commit"]) => image::commit(daemon, call).await,
+        ("POST", ["auth"]) => image::log_in(daemon, call).await,
+        ("GET", ["distribution", name @ .., "json"]) => {
+            image::distribution(daemon, call, &name.join("/")).await
+        }
         ("GET", ["plugins"]) => Ok(crate::render::ok(&serde_json::json!([]))),
         ("GET", ["plugins", name @ .., "json"]) => {
             Err(ApiError::NotFound(format!("plugin \"{}\" not found", name.join("/"))))

@@ -8,6 +8,7 @@ use engine_runtime::{HealthCheck, RestartPolicy};
 use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
 
+use crate::log_driver::LogDriver;
 use crate::ports::ExposedPort;
 use crate::settings::DnsSettings;
 
@@ -75,8 +76,9 @@ pub struct ContainerConfig {
     pub read_only: bool,
     /// Never sync its writable layer: it is thrown away.
     pub volatile: bool,
-    /// Write its output to a log.
-    pub log: bool,
+    /// Where its output goes.
+    #[serde(default)]
+    pub logging: LogDriver,
     /// What happens when it ends.
     #[serde(default)]
     pub restart: RestartPolicy,
@@ -297,7 +299,7 @@ impl ContainerConfig {
             resources: Resources::default(),
             read_only: false,
             volatile: false,
-            log: true,
+            logging: LogDriver::default(),
             restart: RestartPolicy::No,
             health: None,
             tether: false,

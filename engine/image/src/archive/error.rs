@@ -55,6 +55,16 @@ pub enum UnpackError {
         /// Of what.
         unit: &'static str,
     },
+    /// A directory would take the place of something else, or something else that of a directory.
+    #[error("cannot overwrite {existing} {path:?} with {new}")]
+    Kind {
+        /// What is there.
+        existing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What would be.
+        new: &'static str,
+    },
     /// An entry could not be written.
     #[error("failed to {action} {entry:?}")]
     Write {
@@ -73,7 +83,9 @@ impl UnpackError {
         match self {
             Self::Truncated { .. } | Self::Malformed { .. } => ErrorKind::Corrupt,
             Self::Read(source) if source.kind() == io::ErrorKind::InvalidData => ErrorKind::Corrupt,
-            Self::Unsafe { .. } | Self::Device { .. } | Self::Limit { .. } => ErrorKind::InvalidArgument,
+            Self::Kind { .. } | Self::Unsafe { .. } | Self::Device { .. } | Self::Limit { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Self::Destination { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ErrorKind::NotFound
             }

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -105,6 +105,7 @@ pub struct Packer<W> {
     linked: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
     file_bytes: u64,
+    without: BTreeSet<PathBuf>,
 }
 
 /// One file to archive.
@@ -119,7 +120,19 @@ struct Source<'a> {
 impl<W: Write> Packer<W> {
     /// Starts an archive.
     pub fn new(out: W, options: PackOptions) -> Self {
-        Self { out, options, linked: HashMap::new(), buffer: vec![0; BUFFER_BYTES], file_bytes: 0 }
+        Self {
+            out,
+            options,
+            linked: HashMap::new(),
+            buffer: vec![0; BUFFER_BYTES],
+            file_bytes: 0,
+            without: BTreeSet::new(),
+        }
+    }
+
+    /// Leaves out what would get one of these names.
+    pub fn without(self, without: BTreeSet<PathBuf>) -> Self {
+        Self { without, ..self }
     }
 
     /// Adds the file or tree at `path` under the name `name`. A symbolic link is archived itself.
@@ -145,6 +158,23 @@ impl<W: Write> Packer<W> {
         self.children(&dir, Path::new(""))
     }
 
+    /// Adds what has this name in an open directory, under the name `name`. A symbolic link is archived itself.
+    ///
+    /// # Errors
+    /// See [`PackError`].
+    pub fn add_from(&mut self, dir: BorrowedFd<'_>, file_name: &OsStr, name: &Path) -> Result<(), PackError> {
+        self.add_at(dir, file_name, name.to_owned())
+    }
+
+    /// Adds what is in an open directory, without an entry for the directory itself.
+    ///
+    /// # Errors
+    /// See [`PackError`].
+    pub fn add_contents_from(&mut self, dir: BorrowedFd<'_>) -> Result<(), PackError> {
+        let dir = open_dir(dir, OsStr::new("."), Path::new(""))?;
+        self.children(&dir, Path::new(""))
+    }
+
     /// Writes the end marker and gives the writer back.
     ///
     /// # Errors
@@ -158,6 +188,9 @@ impl<W: Write> Packer<W> {
     fn add_at(&mut self, parent: BorrowedFd<'_>, file_name: &OsStr, name: PathBuf) -> Result<(), PackError> {
         let stat = rustix::fs::statat(parent, file_name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|e| read_error(&name, "inspect", e))?;
+        if !self.without.is_empty() && self.without.contains(&name) {
+            return Ok(());
+        }
         let source = Source { parent, file_name, name, stat };
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Socket {
@@ -280,7 +313,7 @@ impl<W: Write> Packer<W> {
         xattrs: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<(), PackError> {
         let mut name = source.name.as_os_str().as_bytes().to_vec();
-        if kind == EntryType::Directory {
+        if kind == EntryType::Directory && !name.ends_with(b"/") {
             name.push(b'/');
         }
         let stat = &source.stat;

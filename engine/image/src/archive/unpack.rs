@@ -28,12 +28,18 @@ pub struct UnpackOptions {
     pub rooted: bool,
     /// What the archive may cost.
     pub limits: Limits,
+    /// The directory below the destination that names start from; empty is the destination itself. Links on the way to
+    /// it are followed as `rooted` says.
+    pub below: PathBuf,
+    /// Refuses to put a directory where something else is, and something else where a directory is.
+    pub keep_kinds: bool,
 }
 
 impl UnpackOptions {
     /// The options for an image's layer.
     pub fn layer(limits: Limits) -> Self {
-        Self { owner: None, devices: true, whiteouts: Whiteouts::Overlay, rooted: true, limits }
+        let whiteouts = Whiteouts::Overlay;
+        Self { devices: true, whiteouts, rooted: true, limits, ..Self::default() }
     }
 }
 
@@ -152,7 +158,9 @@ impl<R: Read> Unpacker<'_, R> {
             return Err(limit(self.options.limits.bytes, "bytes"));
         }
         let path = relative(&entry.path, self.options.rooted).map_err(|e| refused(shown, e))?;
-        let Some(name) = path.file_name() else {
+        let entry_name = path.file_name().map(OsStr::to_owned);
+        let path = self.options.below.join(path);
+        let Some(name) = entry_name.as_deref() else {
             // The root itself: its attributes only.
             if entry.kind == EntryType::Directory {
                 self.directories.push((path, entry.metadata()));
@@ -162,6 +170,9 @@ impl<R: Read> Unpacker<'_, R> {
         let place = Place { parent: path.parent().unwrap_or(Path::new("")), name, shown };
         if self.options.whiteouts == Whiteouts::Overlay && name.as_bytes().starts_with(WHITEOUT_PREFIX) {
             return self.whiteout(&place);
+        }
+        if self.options.keep_kinds {
+            self.check_kind(entry, &place)?;
         }
         match entry.kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => self.file(entry, &place),
@@ -181,6 +192,26 @@ impl<R: Read> Unpacker<'_, R> {
                 entry: shown.to_owned(),
                 reason: format!("unknown entry type {:?}", char::from(other.as_byte())),
             }),
+        }
+    }
+
+    /// Fails if a directory would take the place of something else, or the other way round. The texts are Docker's.
+    fn check_kind(&mut self, entry: &Entry, place: &Place<'_>) -> Result<(), UnpackError> {
+        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+        let existing = match rustix::fs::statat(self.parent(place)?, place.name, nofollow) {
+            Err(Errno::NOENT) => return Ok(()),
+            existing => existing.map_err(|e| write_error(place.shown, "inspect", e))?,
+        };
+        let is_dir = FileType::from_raw_mode(existing.st_mode) == FileType::Directory;
+        let (name, entry) = (Path::new("/").join(place.parent).join(place.name), entry.kind);
+        match (is_dir, entry == EntryType::Directory) {
+            (true, false) => {
+                Err(UnpackError::Kind { existing: "directory", path: name, new: "non-directory" })
+            }
+            (false, true) => {
+                Err(UnpackError::Kind { existing: "non-directory", path: name, new: "directory" })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -264,6 +295,7 @@ impl<R: Read> Unpacker<'_, R> {
         let unsafe_target = |reason: String| UnpackError::Unsafe { entry: place.shown.to_owned(), reason };
         let target = relative(&entry.link, self.options.rooted)
             .map_err(|e| unsafe_target(format!("hard link to {:?}: {e}", shown(&entry.link))))?;
+        let target = self.options.below.join(target);
         let target_name =
             target.file_name().ok_or_else(|| unsafe_target("hard link to the root directory".to_owned()))?;
         if target == place.parent.join(place.name) {

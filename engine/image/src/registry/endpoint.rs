@@ -37,9 +37,9 @@ impl fmt::Debug for Credentials {
     }
 }
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be silent before it counts as broken.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Registries {
     /// Whom to ask for an image of this registry, in order: the mirrors, then the registry itself.
@@ -49,7 +49,7 @@ impl Registries {
         addresses.map(|address| self.endpoint(address)).collect()
     }
 
-    fn endpoint(&self, address: &str) -> Result<Endpoint, PullError> {
+    pub(super) fn endpoint(&self, address: &str) -> Result<Endpoint, PullError> {
         let (scheme, host) = match address.split_once("://") {
             Some((scheme, host)) => (Some(scheme), host.trim_end_matches('/')),
             None => (None, address),
@@ -70,6 +70,7 @@ impl Registries {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
+            use_monolithic_push: true,
             user_agent: concat!("lighter/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
@@ -77,22 +78,28 @@ impl Registries {
             registry: host.to_owned(),
             source: Box::new(source),
         })?;
-        Ok(Endpoint { host: host.to_owned(), auth, client })
+        Ok(Endpoint { host: host.to_owned(), plain, auth, client })
     }
 }
 
 /// A registry to ask.
 pub(super) struct Endpoint {
     pub(super) host: String,
+    /// It speaks HTTP without TLS.
+    pub(super) plain: bool,
     auth: RegistryAuth,
     pub(super) client: Client,
 }
 
 impl Endpoint {
     /// Gets a token, where the registry wants one, with errors that later requests would hide.
-    pub(super) async fn authenticate(&self, reference: &Reference) -> Result<(), PullError> {
+    pub(super) async fn authenticate(
+        &self,
+        reference: &Reference,
+        operation: RegistryOperation,
+    ) -> Result<(), PullError> {
         let name = self.client_reference(reference, None);
-        let result = self.client.auth(&name, &self.auth, RegistryOperation::Pull).await;
+        let result = self.client.auth(&name, &self.auth, operation).await;
         result.map(drop).map_err(|e| PullError::from_client(e, &self.host, reference))
     }
 

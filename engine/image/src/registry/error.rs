@@ -29,6 +29,20 @@ pub enum PullError {
         /// Why.
         source: Box<OciDistributionError>,
     },
+    /// The registry does not know the user, or the password is wrong.
+    #[error("login attempt to {registry} failed: incorrect username or password")]
+    LogIn {
+        /// Its host and port.
+        registry: String,
+    },
+    /// The registry did not answer as it should.
+    #[error("registry {registry} does not answer")]
+    Unanswered {
+        /// Its host and port.
+        registry: String,
+        /// Why.
+        source: reqwest::Error,
+    },
     /// The registry answered with something else than what was asked for.
     #[error("unexpected answer of registry {registry}")]
     Registry {
@@ -116,10 +130,11 @@ impl PullError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } | Self::NoPlatform { .. } => ErrorKind::NotFound,
-            Self::Denied { .. } => ErrorKind::Unauthorized,
-            Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Registry { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::Denied { .. } | Self::LogIn { .. } => ErrorKind::Unauthorized,
+            Self::Unreachable { .. }
+            | Self::Unanswered { .. }
+            | Self::Interrupted { .. }
+            | Self::Registry { .. } => ErrorKind::Unavailable,
             Self::TooLong { .. } | Self::ConfigTooLarge { .. } | Self::Malformed { .. } => ErrorKind::Corrupt,
             Self::NotAnImage { .. } | Self::Address(_) | Self::NoRegistry(_) => ErrorKind::InvalidArgument,
             Self::Stopped => ErrorKind::Cancelled,

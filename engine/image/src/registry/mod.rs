@@ -3,9 +3,11 @@
 //! `oci-client` speaks the protocol: tokens, manifests, ranges. What is ours: which registry to ask, layers in
 //! parallel and unpacked while they arrive, downloads resumed where they broke, every digest checked.
 
+mod ask;
 mod download;
 mod endpoint;
 mod error;
+mod push;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -15,10 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use engine_types::{Digest, Reference};
 use futures::StreamExt;
+use oci_client::RegistryOperation;
 use tokio::sync::mpsc;
 
+pub use ask::{Distribution, Found};
 pub use endpoint::{Credentials, Registries};
 pub use error::PullError;
+pub use push::{PushError, PushEvent, Pushed};
 
 use crate::config::ImageConfig;
 use crate::manifest::{
@@ -154,6 +159,9 @@ impl ImageStore {
         options: &PullOptions,
         progress: &(dyn Fn(PullEvent) + Sync),
     ) -> Result<Image, PullError> {
+        // Whoever asks for the same meanwhile waits, and finds it here.
+        let turn = self.turn(&reference.canonical());
+        let _turn = turn.lock().await;
         let store = self.clone();
         let _hold = blocking(move || store.hold()).await?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
@@ -175,7 +183,7 @@ impl ImageStore {
 impl Pull<'_> {
     async fn run(&self) -> Result<Image, PullError> {
         (self.progress)(PullEvent::Resolving { registry: self.endpoint.host.clone() });
-        self.endpoint.authenticate(self.reference).await?;
+        self.endpoint.authenticate(self.reference, RegistryOperation::Pull).await?;
         let resolved = self.resolve().await?;
         let config = self.config(&resolved.manifest.config).await?;
         let parsed = ImageConfig::from_slice(&config)
@@ -228,26 +236,7 @@ impl Pull<'_> {
         if self.store.has_blob(descriptor.digest) {
             return Ok(self.store.read_blob(descriptor.digest, "an image configuration")?);
         }
-        if descriptor.size > CONFIG_MAX_BYTES {
-            return Err(PullError::ConfigTooLarge { size: descriptor.size, limit: CONFIG_MAX_BYTES });
-        }
-        let (sender, mut receiver) = mpsc::channel::<Bytes>(PIECES_WAITING);
-        let collect = async {
-            let mut config = Vec::new();
-            while let Some(piece) = receiver.recv().await {
-                config.extend_from_slice(&piece);
-            }
-            config
-        };
-        let download = self.endpoint.download(self.reference, descriptor, sender, &|_| {});
-        let (downloaded, config) = futures::join!(download, collect);
-        downloaded?;
-        let actual = sha256(&config);
-        if actual != descriptor.digest {
-            let what = "an image configuration";
-            return Err(StoreError::Digest { what, expected: descriptor.digest, actual }.into());
-        }
-        Ok(config)
+        collect_blob(self, descriptor).await
     }
 
     /// Brings all layers into the store and tells whether any was missing.
@@ -388,6 +377,30 @@ impl Pull<'_> {
         });
         Ok(image.await?)
     }
+}
+
+/// Downloads an image's configuration.
+async fn collect_blob(pull: &Pull<'_>, descriptor: &Descriptor) -> Result<Vec<u8>, PullError> {
+    if descriptor.size > CONFIG_MAX_BYTES {
+        return Err(PullError::ConfigTooLarge { size: descriptor.size, limit: CONFIG_MAX_BYTES });
+    }
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(PIECES_WAITING);
+    let collect = async {
+        let mut config = Vec::new();
+        while let Some(piece) = receiver.recv().await {
+            config.extend_from_slice(&piece);
+        }
+        config
+    };
+    let download = pull.endpoint.download(pull.reference, descriptor, sender, &|_| {});
+    let (downloaded, config) = futures::join!(download, collect);
+    downloaded?;
+    let actual = sha256(&config);
+    if actual != descriptor.digest {
+        let what = "an image configuration";
+        return Err(StoreError::Digest { what, expected: descriptor.digest, actual }.into());
+    }
+    Ok(config)
 }
 
 /// Pairs the manifest's layers with the configuration's.

@@ -42,6 +42,11 @@ pub(crate) struct Ingested {
 }
 
 impl Ingested {
+    /// The layer without its blob, which its archive's source has.
+    pub(super) fn into_layer(self) -> (StagedLayer, Hashed) {
+        (self.staged, self.hashed)
+    }
+
     /// The staged layer alone, without its blob.
     pub(super) fn into_staged(self) -> StagedDir {
         self.staged.into_dir()

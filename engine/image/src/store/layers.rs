@@ -250,7 +250,7 @@ impl ImageStore {
     pub(crate) fn set_layer_blob(&self, chain_id: ChainId, blob: &Descriptor) -> Result<(), StoreError> {
         let path = self.layer_path(chain_id).join("layer.json");
         let mut record: LayerRecord = read_record(&path)?;
-        if record.blob.is_none() {
+        if record.blob.as_ref().is_none_or(|known| !self.has_blob(known.digest)) {
             record.blob = Some(blob.clone());
             write_file(self.root(), &path, &to_json(&record))?;
         }

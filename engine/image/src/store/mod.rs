@@ -18,6 +18,7 @@
 
 mod boot;
 mod collect;
+mod commit;
 mod error;
 mod images;
 mod ingest;
@@ -26,11 +27,12 @@ mod load;
 mod save;
 mod staging;
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine_types::Digest;
 use rustix::fs::FlockOperation;
@@ -57,7 +59,11 @@ struct Inner {
     limits: Limits,
     /// The kernel's id of this boot.
     boot: String,
+    /// What this process pulls: only one at a time pulls the same name.
+    pulls: Mutex<HashMap<String, Turn>>,
 }
+
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Keeps `collect` from removing anything while it lives.
 ///
@@ -91,10 +97,18 @@ impl ImageStore {
         // Layers hold setuid programs of any age; no user of the host may get at them (as in CVE-2021-41091).
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(at("set the mode of", root))?;
         let boot = boot::current(proc)?;
-        let store = Self(Arc::new(Inner { root: root.to_owned(), limits, boot }));
+        let store = Self(Arc::new(Inner { root: root.to_owned(), limits, boot, pulls: Mutex::default() }));
         store.sweep()?;
         store.check_after_boot()?;
         Ok(store)
+    }
+
+    /// What whoever pulls this name holds meanwhile.
+    pub(crate) fn turn(&self, name: &str) -> Turn {
+        let mut pulls = self.0.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody holds or waits for are over.
+        pulls.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(pulls.entry(name.to_owned()).or_default())
     }
 
     /// Removes what dead processes left half made, as [`ImageStore::open`] does: for whoever has just ended the
@@ -130,7 +144,7 @@ impl ImageStore {
         self.0.root.join(name)
     }
 
-    fn blob_path(&self, digest: Digest) -> PathBuf {
+    pub(crate) fn blob_path(&self, digest: Digest) -> PathBuf {
         self.0.root.join("blobs/sha256").join(digest.hex())
     }
 

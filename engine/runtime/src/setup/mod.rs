@@ -4,6 +4,7 @@
 //! process is not dumpable until its execve: nobody inside can read its memory or reach the supervisor's program
 //! through its /proc/<pid>/exe.
 
+mod assemble;
 mod init;
 mod mounts;
 mod overlay;
@@ -28,6 +29,7 @@ use crate::protocol::Connection;
 use crate::seccomp::Filters;
 use crate::spec::{Namespace, Process, Security, Spec};
 
+pub use assemble::{assemble, assemble_to_read};
 use process::Launch;
 pub use user::{User, resolve_in as resolve_user};
 

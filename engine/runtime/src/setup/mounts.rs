@@ -72,13 +72,16 @@ fn pivot(root: &Root, path: &Path) -> Result<(), SetupError> {
         .step_at(Step::PivotRoot, path)
 }
 
-fn mount_rootfs(rootfs: &Rootfs, at: &Path) -> Result<(), SetupError> {
+/// Makes the directory if it is absent.
+pub(super) fn make_mount_point(at: &Path) -> Result<(), SetupError> {
     match fs::create_dir(at) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(e).step_at(Step::MakeMountPoint, at);
-        }
-        _ => {}
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e).step_at(Step::MakeMountPoint, at),
+        _ => Ok(()),
     }
+}
+
+pub(super) fn mount_rootfs(rootfs: &Rootfs, at: &Path) -> Result<(), SetupError> {
+    make_mount_point(at)?;
     // Overlayfs refuses a work directory that a volatile mount has used before; what it guards against, a crash of
     // the whole machine in between, the owner of the directory has to rule out.
     let _ = fs::remove_dir_all(rootfs.work.join("work/incompat"));
@@ -228,7 +231,7 @@ pub(super) fn bind_console(terminal: &OwnedFd) -> Result<(), SetupError> {
 }
 
 /// `user` is the container's.
-fn attach_mount(root: &Root, mount: &Mount, user: &str) -> Result<(), SetupError> {
+pub(super) fn attach_mount(root: &Root, mount: &Mount, user: &str) -> Result<(), SetupError> {
     let target = &mount.target;
     let read_only = if mount.read_only { MountAttributes::READ_ONLY } else { MountAttributes::default() };
     match &mount.source {

@@ -147,6 +147,13 @@ pub(crate) fn overlay_options(lower: &[OwnedFd], upper: &Path, work: &Path, vola
     options
 }
 
+/// Overlayfs options for layers (topmost first) alone, which are then read only.
+pub(crate) fn lower_options(lower: &[OwnedFd]) -> String {
+    use std::os::fd::AsRawFd;
+    let lower: Vec<String> = lower.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
+    format!("lowerdir={},redirect_dir=off,metacopy=off,index=off", lower.join(":"))
+}
+
 /// Overlayfs splits its options at commas and its lower directories at colons; a backslash protects both.
 fn escape(path: &Path) -> String {
     path.to_string_lossy().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:")

@@ -146,7 +146,7 @@ fn begin(
     let made = child::make(spec, &cgroup, host, streams, network)?;
     let mut started = start(made)?;
     let relay = match (wiring, started.terminal.take()) {
-        (Wiring::Relay(relay), _) => Some(relay),
+        (Wiring::Relay(relay), _) => Some(*relay),
         (Wiring::Terminal { log, client }, Some(controller)) => {
             Some(terminal_relay(controller, log, client)?)
         }
@@ -196,7 +196,7 @@ enum Wiring {
     /// Nothing: the streams are the launcher's.
     None,
     /// Pipes.
-    Relay(Relay),
+    Relay(Box<Relay>),
     /// A terminal, once the container has opened one.
     Terminal { log: Option<LogConfig>, client: Option<OwnedFd> },
 }
@@ -211,6 +211,7 @@ fn connect(spec: &Spec, io: LaunchIo, mut passed: Vec<OwnedFd>) -> Result<(Strea
     if spec.process.terminal {
         return Ok((None, Wiring::Terminal { log: spec.log.clone(), client }));
     }
+    let log = spec.log.clone().map(Writer::open).transpose()?;
     let make = || {
         use rustix::pipe::{PipeFlags, pipe_with};
         let (stdout, stdout_in) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -221,12 +222,11 @@ fn connect(spec: &Spec, io: LaunchIo, mut passed: Vec<OwnedFd>) -> Result<(Strea
         } else {
             (File::open("/dev/null")?.into(), None)
         };
-        let log = spec.log.clone().map(Writer::open).transpose()?;
         let mut relay = Relay::pipes(stdout, stderr, (input, spec.process.stdin_stays), log)?;
         if let Some(client) = client {
             relay.attach(client, true, spec.process.stdin)?;
         }
-        Ok::<_, io::Error>((Some([stdin, stdout_in, stderr_in]), Wiring::Relay(relay)))
+        Ok::<_, io::Error>((Some([stdin, stdout_in, stderr_in]), Wiring::Relay(Box::new(relay))))
     };
     make().step(Step::Stdio)
 }
@@ -236,7 +236,7 @@ fn terminal_relay(
     log: Option<LogConfig>,
     client: Option<OwnedFd>,
 ) -> Result<Relay, SetupError> {
-    let log = log.map(Writer::open).transpose().step(Step::Log)?;
+    let log = log.map(Writer::open).transpose()?;
     let make = || {
         let mut relay = Relay::terminal(controller, log)?;
         if let Some(client) = client {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use engine::image::Registries;
-use engine::{DnsSettings, Ipv4Net, Settings, SubnetPool};
+use engine::{DnsSettings, Ipv4Net, LogDriver, Settings, SubnetPool};
 use engine_api::{Address, Listen, Tls};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -219,7 +219,10 @@ impl Options {
             pools: pools.collect::<anyhow::Result<_>>()?,
             bridge: self.bip.as_deref().map(bridge).transpose()?,
             dns,
-            log: (self.log_driver.clone(), self.log_opts.clone()),
+            logging: LogDriver::new(
+                self.log_driver.as_deref().unwrap_or("json-file"),
+                self.log_opts.clone(),
+            )?,
         })
     }
 }

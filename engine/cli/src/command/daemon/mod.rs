@@ -15,16 +15,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use config::{DEFAULT_FILE, Options};
 
-/// dockerd's options, of those that mean something here. All can stand in a file as well.
+// dockerd's options, of those that mean something here. All can stand in a file as well.
+/// Serve the Docker Engine API
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen: unix:///PATH, tcp://IP[:PORT] or fd://[NAME]; may be given several times.
     #[arg(short = 'H', long)]
     host: Vec<Address>,
-    /// Where containers and images are kept, as --root.
+    /// Where containers and images are kept [default: $LIGHTER_ROOT or /var/lib/lighter].
     #[arg(long)]
     data_root: Option<PathBuf>,
-    /// Where sockets and locks are kept, as --run.
+    /// Where sockets and locks are kept [default: $LIGHTER_RUN or /run/lighter].
     #[arg(long)]
     exec_root: Option<PathBuf>,
     /// The file with further options, in JSON.
@@ -81,7 +82,11 @@ pub(crate) struct Args {
 }
 
 /// Serves until it is told to end; containers run on.
-pub(crate) async fn run(args: Args, root: PathBuf, run_dir: PathBuf) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let directory =
+        |name: &str, default: &str| PathBuf::from(std::env::var_os(name).unwrap_or(default.into()));
+    let (root, run_dir) =
+        (directory("LIGHTER_ROOT", "/var/lib/lighter"), directory("LIGHTER_RUN", "/run/lighter"));
     let file = args.config_file.clone();
     let from_file = Options::read(&file, file.as_os_str() != DEFAULT_FILE)?;
     let validate = args.validate;
