@@ -12,6 +12,7 @@ mod lives;
 mod logging;
 mod networks;
 mod objects;
+mod options;
 mod protocol;
 mod registry;
 mod restart;

@@ -44,7 +44,12 @@ async fn a_client_that_attaches_before_the_start_hears_all() {
 async fn input_ends_when_the_client_has_said_all() {
     let daemon = Daemon::start();
     let docker = daemon.docker();
-    create(&docker, "cat", script("cat; echo over >&2", |body| body.open_stdin = Some(true))).await;
+    create(
+        &docker,
+        "cat",
+        script("cat; echo over >&2", |body| (body.open_stdin, body.stdin_once) = (Some(true), Some(true))),
+    )
+    .await;
     let options = AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true);
     let mut attached = docker.attach_container("cat", Some(options.build())).await.unwrap();
     start(&docker, "cat").await.unwrap();

@@ -149,6 +149,14 @@ pub enum Error {
     /// The network is that of a process which takes it down.
     #[error("network {0} belongs to a run that is under way: only its own containers can be on it")]
     SessionNetwork(String),
+    /// A device that a container is to have is not there.
+    #[error("error gathering device information while adding custom device {:?}", path.display().to_string())]
+    Device {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// What is to be shared is not there.
     #[error("cannot join {what} of a non running container: {container}")]
     JoinNotRunning {
@@ -295,7 +303,7 @@ impl Error {
             | Self::EndpointExists { .. }
             | Self::SessionNetwork(_) => ErrorKind::Forbidden,
             Self::NetworkConflict(_) => ErrorKind::InvalidArgument,
-            Self::NotConnected { .. } => ErrorKind::Internal,
+            Self::NotConnected { .. } | Self::Device { .. } => ErrorKind::Internal,
             Self::JoinNotRunning { .. } | Self::LinkNotRunning { .. } => ErrorKind::Conflict,
             Self::Store(e) => e.kind(),
             Self::Pull(e) => e.kind(),

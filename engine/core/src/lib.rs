@@ -26,6 +26,7 @@ mod catalog;
 mod changes;
 mod commit;
 mod container;
+mod devices;
 mod engine;
 mod error;
 mod etc;
@@ -53,8 +54,8 @@ pub use build_cache::{CachedLayer, beyond};
 pub use changes::{Change, ChangeKind};
 pub use commit::{Commit, change};
 pub use container::{
-    Container, ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, MountOptions,
-    NamespaceMode, NetworkMode, Program,
+    Container, ContainerConfig, DeviceMapping, EndpointConfig, HOST_GATEWAY, IpcMode, Link, Mount, MountKind,
+    MountOptions, NamespaceMode, NetworkMode, Program,
 };
 pub use engine::Engine;
 pub use error::{Error, remedy};

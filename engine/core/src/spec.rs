@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use engine_image::Image;
 use engine_runtime::dns::ResolvConf;
 use engine_runtime::spec::{
-    LogConfig, Mount as MountSpec, MountSource, Namespace, Namespaces, Process, Propagation, Rootfs, Spec,
+    LogConfig, Mount as MountSpec, MountSource, Namespace, Namespaces, Process, Propagation, Rootfs,
+    Security, Spec,
 };
 
 use engine_types::ContainerId;
 
 use crate::catalog::ContainerRow;
-use crate::container::{Container, ContainerConfig, Linked, NamespaceMode, NetworkMode, Place, Program};
+use crate::container::{
+    Container, ContainerConfig, IpcMode, Linked, NamespaceMode, NetworkMode, Place, Program,
+};
 use crate::engine::Engine;
 use crate::error::{At, Error};
 use crate::etc::{Etc, dns_config};
@@ -83,9 +86,9 @@ impl Engine {
             sysctls: sysctls(config, namespaces.network),
             namespaces,
             user_namespace: None,
-            security: config.security.clone(),
+            security: Security { devices: crate::devices::of(config)?, ..config.security.clone() },
             resources: config.resources.clone(),
-            shm_size: config.shm_size,
+            shm_size: if config.ipc == IpcMode::None { 0 } else { config.shm_size },
             log: self.log_config(row, config, &image)?,
             dns,
             tether: config.tether,
@@ -181,6 +184,7 @@ fn process(config: &ContainerConfig, image: &Image, hostname: &str) -> Result<Pr
         groups: config.groups.clone(),
         terminal: config.terminal,
         stdin: config.stdin,
+        stdin_stays: config.stdin_stays,
     })
 }
 
@@ -219,19 +223,23 @@ pub(crate) fn with_default_path(env: &[String]) -> Vec<String> {
 }
 
 fn namespaces(config: &ContainerConfig) -> Namespaces {
-    let of = |mode| match mode {
-        NamespaceMode::Private => Namespace::Private,
-        NamespaceMode::Host => Namespace::Host,
-        NamespaceMode::Container(_) => Namespace::Joined,
-    };
     Namespaces {
         network: match config.network {
             NetworkMode::Host => Namespace::Host,
             NetworkMode::Container(_) => Namespace::Joined,
             NetworkMode::None | NetworkMode::Network { .. } => Namespace::Private,
         },
-        pid: of(config.pid),
-        ipc: of(config.ipc),
+        pid: match config.pid {
+            NamespaceMode::Private => Namespace::Private,
+            NamespaceMode::Host => Namespace::Host,
+            NamespaceMode::Container(_) => Namespace::Joined,
+        },
+        ipc: match config.ipc {
+            IpcMode::Host => Namespace::Host,
+            IpcMode::Container(_) => Namespace::Joined,
+            IpcMode::Private | IpcMode::Shareable | IpcMode::None => Namespace::Private,
+        },
+        cgroup: if config.host_cgroups { Namespace::Host } else { Namespace::Private },
         uts: if config.host_uts { Namespace::Host } else { Namespace::Private },
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use engine::image::Image;
 use engine::runtime::spec::Process as ProcessSpec;
 use engine::{
-    Container, ContainerConfig, EndpointConfig, Error, Event, EventKind, Link, LogDriver, Mount, MountKind,
-    MountOptions, Network, NetworkMode, signal_number,
+    Container, ContainerConfig, EndpointConfig, Error, Event, EventKind, IpcMode, Link, LogDriver, Mount,
+    MountKind, MountOptions, NamespaceMode, Network, NetworkMode, signal_number,
 };
 use engine_types::{ContainerId, ErrorKind, ImageId};
 use tokio::sync::broadcast;
@@ -81,9 +81,13 @@ pub(crate) fn network_mode(config: &ContainerConfig) -> String {
 
 impl Daemon {
     /// Makes a container and its volumes; warnings beside its id.
-    pub(crate) async fn create(&self, create: Create) -> Result<ContainerId, ApiError> {
+    pub(crate) async fn create(&self, create: Create) -> Result<(ContainerId, Vec<String>), ApiError> {
         let Create { mut config, healthcheck, logging, others, mut anonymous, make_sources, .. } = create;
         config.logging = self.logging(logging)?;
+        let mut warnings = self.engine().discard_limits(&mut config.resources)?;
+        if config.network == NetworkMode::Host && (config.publish_all || !config.ports.is_empty()) {
+            warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
         self.find_networks(&mut config).await?;
         self.find_others(&mut config, others).await?;
         let image = self.engine().images().get(config.image)?;
@@ -114,7 +118,7 @@ impl Daemon {
             return Err(error);
         }
         self.engine().record_container(id, "create", &[]).await?;
-        Ok(id)
+        Ok((id, warnings))
     }
 
     /// A container's log driver: the daemon's where it names none, with the daemon's options where it is the same.
@@ -146,6 +150,21 @@ impl Daemon {
     async fn find_others(&self, config: &mut ContainerConfig, others: Others) -> Result<(), ApiError> {
         if let Some(name) = others.network {
             config.network = NetworkMode::Container(self.engine().container(&name).await?.id);
+        }
+        if let Some(name) = others.joins.pid {
+            config.pid = NamespaceMode::Container(self.engine().container(&name).await?.id);
+        }
+        if let Some(name) = others.joins.ipc {
+            let other = self.engine().container(&name).await?;
+            if !matches!(other.config.ipc, IpcMode::Shareable | IpcMode::Host) {
+                let text = format!(
+                    "cannot join IPC of a container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
+                     container)",
+                    other.id
+                );
+                return Err(ApiError::Invalid(text));
+            }
+            config.ipc = IpcMode::Container(other.id);
         }
         for (name, alias) in others.links {
             let found = self.engine().container(&name).await;
@@ -294,6 +313,9 @@ impl Daemon {
                 return Err(error.into());
             }
         };
+        if let Some((rows, columns)) = container.config.console_size.filter(|_| container.config.terminal) {
+            process.resize(rows, columns)?;
+        }
         let attached = self.attach_more(&container, more).await;
         self.engine().record_container(id, "start", &[]).await?;
         self.look_after(container, process, watched);

@@ -6,10 +6,13 @@ mod create;
 mod endpoint;
 mod filters;
 mod host_config;
+mod limits;
 mod mounts;
+mod namespaces;
 mod network;
 mod networking;
 mod ports;
+mod privileges;
 mod update;
 mod version;
 

@@ -163,8 +163,8 @@ pub(super) async fn create(daemon: &Daemon, mut call: Call) -> Result<Response, 
     let name = call.query.text("name").map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
     let image = daemon.image_for(&body.image)?;
     let create = parse::create(name.as_deref(), image, body, call.version)?;
-    let id = daemon.create(create).await?;
-    Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string(), "Warnings": [] })))
+    let (id, warnings) = daemon.create(create).await?;
+    Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string(), "Warnings": warnings })))
 }
 
 pub(super) async fn inspect(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use engine_sys::mount::{MountAttributes, set_attributes};
-use rustix::fs::{Mode, makedev};
+use rustix::fs::{AtFlags, Gid, Mode, Uid, makedev};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags,
 };
@@ -182,11 +182,16 @@ fn mount_dev(root: &Root, spec: &Spec, shm: Option<OwnedFd>) -> Result<(), Setup
     }
     let size = spec.shm_size.to_string();
     let shm = match shm {
-        Some(shm) => shm,
-        None => new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], PLAIN)
-            .step_at(Step::MountDev, "/dev/shm")?,
+        Some(shm) => Some(shm),
+        None if spec.shm_size == 0 => None,
+        None => {
+            let options = [("mode", "1777"), ("size", size.as_str())];
+            Some(new_mount("tmpfs", &options, PLAIN).step_at(Step::MountDev, "/dev/shm")?)
+        }
     };
-    attach_at(root, &shm, "/dev/shm", Step::MountDev)?;
+    if let Some(shm) = shm {
+        attach_at(root, &shm, "/dev/shm", Step::MountDev)?;
+    }
     let mqueue = new_mount("mqueue", &[], PLAIN).step(Step::MountMqueue)?;
     attach_at(root, &mqueue, "/dev/mqueue", Step::MountMqueue)
 }
@@ -195,7 +200,11 @@ fn make_listed_device(root: &Root, device: &crate::spec::Device) -> Result<(), S
     let invalid = || SetupError::Invalid(format!("invalid device path {}", device.path.display()));
     let parent = root.make_dir(device.path.parent().ok_or_else(invalid)?)?;
     let name = device.path.file_name().ok_or_else(invalid)?;
-    make_device(&parent, Path::new(name), device.block, device.mode, (device.major, device.minor))
+    make_device(&parent, Path::new(name), device.block, device.mode, (device.major, device.minor))?;
+    let (user, group) = device.owner;
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    rustix::fs::chownat(&parent, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+        .step_at(Step::MakeDevice, &device.path)
 }
 
 fn make_device(
