@@ -10,6 +10,7 @@ mod listen;
 mod live;
 mod lives;
 mod logging;
+mod nested;
 mod networks;
 mod objects;
 mod options;

@@ -41,6 +41,17 @@ pub enum Error {
     /// No container has this id or name.
     #[error("no such container: {0}")]
     NoSuchContainer(String),
+    /// Several containers have an id that begins so.
+    #[error("multiple IDs found with provided prefix: {0}")]
+    AmbiguousContainer(String),
+    /// Several networks do.
+    #[error("network {key} is ambiguous ({count} matches found based on ID prefix)")]
+    AmbiguousNetwork {
+        /// The beginning.
+        key: String,
+        /// How many.
+        count: usize,
+    },
     /// No network has this id or name.
     #[error("no such network: {0}")]
     NoSuchNetwork(String),
@@ -302,7 +313,9 @@ impl Error {
             | Self::PoolOverlap
             | Self::EndpointExists { .. }
             | Self::SessionNetwork(_) => ErrorKind::Forbidden,
-            Self::NetworkConflict(_) => ErrorKind::InvalidArgument,
+            Self::NetworkConflict(_) | Self::AmbiguousContainer(_) | Self::AmbiguousNetwork { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Self::NotConnected { .. } | Self::Device { .. } => ErrorKind::Internal,
             Self::JoinNotRunning { .. } | Self::LinkNotRunning { .. } => ErrorKind::Conflict,
             Self::Store(e) => e.kind(),
