@@ -162,15 +162,18 @@ pub(super) async fn create(daemon: &Daemon, mut call: Call) -> Result<Response, 
     let body = parse::CreateBody::read(call.json().await?)?;
     let name = call.query.text("name").map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
     let image = daemon.image_for(&body.image)?;
+    let platform = daemon.check_platform(&body.image, image, call.query.text("platform"))?;
     let create = parse::create(name.as_deref(), image, body, call.version)?;
-    let id = daemon.create(create).await?;
-    Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string(), "Warnings": [] })))
+    let (id, mut warnings) = daemon.create(create).await?;
+    warnings.extend(platform);
+    Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string(), "Warnings": warnings })))
 }
 
 pub(super) async fn inspect(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
     let container = daemon.engine().container(id).await?;
     let seen = daemon.see(container, &mut Images::default(), call.query.flag("size")).await?;
-    Ok(render::ok(&render::container(&seen, call.version)))
+    let layers = seen.image.as_ref().map(|image| daemon.engine().images().layer_dirs(image));
+    Ok(render::ok(&render::container(&seen, &layers.unwrap_or_default(), call.version)))
 }
 
 pub(super) async fn start(daemon: &Daemon, id: &str) -> Result<Response, ApiError> {

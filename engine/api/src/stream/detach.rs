@@ -17,7 +17,7 @@ impl DetachKeys {
     /// Reads `ctrl-p,ctrl-q` or `a,b`; the default if there is nothing.
     pub(crate) fn parse(text: Option<&str>) -> Result<Self, ApiError> {
         let text = text.unwrap_or(DEFAULT);
-        let invalid = || ApiError::Invalid(format!("invalid detach keys ({text}) provided"));
+        let invalid = || ApiError::Invalid(format!("Invalid detach keys ({text}) provided"));
         let keys = text.split(',').map(key).collect::<Option<_>>().ok_or_else(invalid)?;
         Ok(Self { keys, matched: 0 })
     }
