@@ -71,6 +71,12 @@ impl Daemon {
         Ok(all.into_iter().map(pair).collect())
     }
 
+    /// When an image was made; long ago if it does not say.
+    pub(crate) fn image_created(&self, name: &str) -> Result<jiff::Timestamp, ApiError> {
+        let created = self.engine().images().resolve(name)?.config.created;
+        Ok(created.and_then(|text| text.parse().ok()).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+    }
+
     pub(crate) async fn tag(&self, name: &str, reference: &Reference) -> Result<(), ApiError> {
         let image = self.engine().images().resolve(name)?;
         self.engine().images().tag(image.id, reference)?;

@@ -31,7 +31,7 @@ pub(crate) use files::UnpackRequest;
 pub(crate) use image::PullRequest;
 pub(crate) use live::{Interface, Running, Sample};
 pub(crate) use network::Member;
-pub(crate) use prune::PruneBuild;
+pub(crate) use prune::{PruneBuild, until};
 pub(crate) use system::Host;
 
 /// The exit code of a container whose supervisor was killed, and it with it.
