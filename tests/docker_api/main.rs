@@ -18,3 +18,4 @@ mod protocol;
 mod registry;
 mod restart;
 mod streams;
+mod volumes;

@@ -13,6 +13,7 @@ use crate::files::FilesError;
 use crate::health::HealthCheckError;
 use crate::log_driver::LogDriverError;
 use crate::ports::ParsePortError;
+use crate::volume::VolumeOptionError;
 
 /// Why the engine could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -183,6 +184,9 @@ pub enum Error {
         /// How it was to be known.
         alias: String,
     },
+    /// No volume can be made so.
+    #[error(transparent)]
+    VolumeOption(#[from] VolumeOptionError),
     /// A text describes no ports.
     #[error(transparent)]
     Port(#[from] ParsePortError),
@@ -296,6 +300,7 @@ impl Error {
             Self::MemoryOverSwap => ErrorKind::Conflict,
             Self::NoCommand | Self::InvalidName { .. } => ErrorKind::InvalidArgument,
             Self::Change(e) => e.problem.kind(),
+            Self::VolumeOption(_) => ErrorKind::InvalidArgument,
             Self::Port(e) => e.kind(),
             Self::HealthCheck(e) => e.kind(),
             Self::LogDriver(e) => e.kind(),

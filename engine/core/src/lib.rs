@@ -37,6 +37,7 @@ mod images;
 pub mod log;
 mod log_driver;
 mod logs;
+mod mounts;
 mod names;
 mod network;
 mod ports;
@@ -54,7 +55,7 @@ pub use changes::{Change, ChangeKind};
 pub use commit::{Commit, change};
 pub use container::{
     Container, ContainerConfig, DeviceMapping, EndpointConfig, HOST_GATEWAY, IpcMode, Link, Mount, MountKind,
-    NamespaceMode, NetworkMode, Program,
+    MountOptions, NamespaceMode, NetworkMode, Program,
 };
 pub use engine::Engine;
 pub use error::{Error, remedy};
@@ -72,4 +73,4 @@ pub use session::Session;
 pub use settings::{DnsSettings, Settings};
 pub use signal::signal_number;
 pub use starts::Starts;
-pub use volume::Volume;
+pub use volume::{Volume, VolumeOptionError};

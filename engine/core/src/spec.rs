@@ -16,7 +16,7 @@ use engine_types::ContainerId;
 
 use crate::catalog::ContainerRow;
 use crate::container::{
-    Container, ContainerConfig, IpcMode, Linked, Mount, MountKind, NamespaceMode, NetworkMode, Place, Program,
+    Container, ContainerConfig, IpcMode, Linked, NamespaceMode, NetworkMode, Place, Program,
 };
 use crate::engine::Engine;
 use crate::error::{At, Error};
@@ -154,33 +154,6 @@ impl Engine {
             }
             (None, _) => id.short(),
         }
-    }
-
-    pub(crate) fn mount(&self, state_dir: &Path, mount: &Mount) -> Result<MountSpec, Error> {
-        Ok(match &mount.kind {
-            MountKind::Bind(source) => bind(source.clone(), &mount.target, mount.read_only),
-            MountKind::Volume(name) => {
-                bind(self.volume_dir(name).join("_data"), &mount.target, mount.read_only)
-            }
-            MountKind::Tmpfs(size) => MountSpec {
-                target: mount.target.clone(),
-                source: MountSource::Tmpfs { size: *size, mode: 0o1777, exec: true },
-                read_only: mount.read_only,
-            },
-            MountKind::Overlay(lower) => {
-                // One directory a target; the target names it, made flat.
-                let name = mount.target.to_string_lossy().replace('/', "%");
-                let (upper, work) = (
-                    state_dir.join("overlays").join(&name).join("upper"),
-                    state_dir.join("overlays").join(&name).join("work"),
-                );
-                for dir in [&upper, &work] {
-                    fs::create_dir_all(dir).at(dir)?;
-                }
-                let source = MountSource::Overlay { lower: vec![lower.clone()], upper, work };
-                MountSpec { target: mount.target.clone(), source, read_only: mount.read_only }
-            }
-        })
     }
 }
 

@@ -187,6 +187,22 @@ pub enum MountSource {
         /// How later mounts reach the other side.
         propagation: Propagation,
     },
+    /// A file or directory below one of the host, on the way to which no link leads out.
+    Within {
+        /// A directory, absolute; must exist.
+        base: PathBuf,
+        /// What is mounted, from there; must exist.
+        path: PathBuf,
+    },
+    /// A file system of the kernel's.
+    FileSystem {
+        /// Its type, as mount(8) has it.
+        kind: String,
+        /// What it is on.
+        device: String,
+        /// Its options; the value is empty where there is none.
+        options: Vec<(String, String)>,
+    },
     /// An empty in-memory file system.
     Tmpfs {
         /// Bytes; `None` is half the memory, the kernel's default.

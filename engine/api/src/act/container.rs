@@ -9,8 +9,8 @@ use std::time::Duration;
 use engine::image::Image;
 use engine::runtime::spec::Process as ProcessSpec;
 use engine::{
-    Container, ContainerConfig, EndpointConfig, Error, Event, EventKind, IpcMode, Link, LogDriver, MountKind,
-    NamespaceMode, Network, NetworkMode, signal_number,
+    Container, ContainerConfig, EndpointConfig, Error, Event, EventKind, IpcMode, Link, LogDriver, Mount,
+    MountKind, MountOptions, NamespaceMode, Network, NetworkMode, signal_number,
 };
 use engine_types::{ContainerId, ErrorKind, ImageId};
 use tokio::sync::broadcast;
@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Daemon;
 use super::network::check_address;
 use crate::error::ApiError;
-use crate::parse::{Create, Others};
+use crate::parse::{Create, NewVolume, Others, absolute};
 
 /// How long a container may take to end by itself, where nobody says otherwise; Docker's.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ pub(crate) fn network_mode(config: &ContainerConfig) -> String {
 impl Daemon {
     /// Makes a container and its volumes; warnings beside its id.
     pub(crate) async fn create(&self, create: Create) -> Result<(ContainerId, Vec<String>), ApiError> {
-        let Create { mut config, healthcheck, logging, others, anonymous, make_sources } = create;
+        let Create { mut config, healthcheck, logging, others, mut anonymous, make_sources, .. } = create;
         config.logging = self.logging(logging)?;
         let mut warnings = self.engine().discard_limits(&mut config.resources)?;
         if config.network == NetworkMode::Host && (config.publish_all || !config.ports.is_empty()) {
@@ -97,6 +97,8 @@ impl Daemon {
         // Fails if there is nothing to run.
         let made_up = ContainerId::from_random([0; 32]);
         self.engine().process_of(&config, &image, made_up)?;
+        self.mounts_from(&mut config, &create.volumes_from).await?;
+        volumes_of(&image, &mut config, &mut anonymous);
         for source in make_sources {
             std::fs::create_dir_all(&source)
                 .map_err(|e| ApiError::Invalid(format!("mount source {}: {e}", source.display())))?;
@@ -106,7 +108,11 @@ impl Daemon {
             config.mounts[mount].kind = MountKind::Volume(name);
         }
         let id = self.engine().create_container(config.clone()).await?;
-        if let Err(error) = self.make_volumes(&config, &anonymous).await {
+        let made = async {
+            self.make_volumes(&config, &anonymous, &create.new_volumes).await?;
+            self.populate_volumes(&config, &image).await
+        };
+        if let Err(error) = made.await {
             self.engine().remove_container(&id.to_string(), true).await?;
             self.remove_anonymous(&config).await?;
             return Err(error);
@@ -188,12 +194,48 @@ impl Daemon {
     }
 
     /// Makes the volumes of a container that are not there; those at the indexes `anonymous` go with it.
-    async fn make_volumes(&self, config: &ContainerConfig, anonymous: &[usize]) -> Result<(), ApiError> {
+    async fn make_volumes(
+        &self,
+        config: &ContainerConfig,
+        anonymous: &[usize],
+        new: &BTreeMap<usize, NewVolume>,
+    ) -> Result<(), ApiError> {
         for (n, mount) in config.mounts.iter().enumerate() {
             let MountKind::Volume(name) = &mount.kind else { continue };
-            let labels = anonymous.contains(&n).then(|| (ANONYMOUS_LABEL.to_owned(), String::new()));
-            if self.engine().create_labelled_volume(name, &labels.into_iter().collect()).await? {
+            let NewVolume { mut labels, options } = new.get(&n).cloned().unwrap_or_default();
+            labels.extend(anonymous.contains(&n).then(|| (ANONYMOUS_LABEL.to_owned(), String::new())));
+            if self.engine().create_volume_with(name, &labels, &options).await? {
                 self.record(EventKind::Volume, "create", name, &[("driver", "local")]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what the image has into its new volumes.
+    async fn populate_volumes(&self, config: &ContainerConfig, image: &Image) -> Result<(), ApiError> {
+        for mount in config.mounts.iter().filter(|mount| !mount.options.no_copy) {
+            if let (MountKind::Volume(name), None) = (&mount.kind, &mount.options.subpath) {
+                self.engine().populate_volume(name, image, &mount.target).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the mounts of other containers, where the container has none of its own.
+    async fn mounts_from(
+        &self,
+        config: &mut ContainerConfig,
+        others: &[(String, bool)],
+    ) -> Result<(), ApiError> {
+        for (other, read_only) in others {
+            for mut mount in self.engine().container(other).await?.config.mounts {
+                let taken = config.mounts.iter().any(|own| own.target == mount.target);
+                if taken || !matches!(mount.kind, MountKind::Bind(_) | MountKind::Volume(_)) {
+                    continue;
+                }
+                mount.read_only |= read_only;
+                mount.options.no_copy = true;
+                config.mounts.push(mount);
             }
         }
         Ok(())
@@ -485,4 +527,16 @@ fn signal_named(name: &str) -> Result<i32, ApiError> {
 
 fn kill_signal() -> i32 {
     rustix::process::Signal::KILL.as_raw()
+}
+
+/// Adds an unnamed volume wherever the image wants one and nothing else is mounted.
+fn volumes_of(image: &Image, config: &mut ContainerConfig, anonymous: &mut Vec<usize>) {
+    // What an image says is no request that could be refused: a path that makes no sense is left out.
+    for target in image.config.config.volumes.keys().filter_map(|path| absolute(path).ok()) {
+        if config.mounts.iter().all(|mount| mount.target != target) && target != std::path::Path::new("/") {
+            let (kind, options) = (MountKind::Volume(String::new()), MountOptions::default());
+            config.mounts.push(Mount { target, kind, read_only: false, options });
+            anonymous.push(config.mounts.len() - 1);
+        }
+    }
 }

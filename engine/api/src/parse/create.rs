@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::endpoint::Endpoint;
 use super::host_config::{HostConfig, refuse_unsupported};
+use super::mounts::NewVolume;
 use super::namespaces::Joins;
 use super::networking::{Asked, networking};
 use super::version::Version;
@@ -119,6 +120,10 @@ pub(crate) struct Create {
     pub(crate) others: Others,
     /// Where each of its unnamed volumes goes; the index is of `config.mounts`, whose name is still to be given.
     pub(crate) anonymous: Vec<usize>,
+    /// How volumes are made that are not there, by the index of the mount.
+    pub(crate) new_volumes: BTreeMap<usize, NewVolume>,
+    /// Containers whose mounts it gets, and whether to be read only.
+    pub(crate) volumes_from: Vec<(String, bool)>,
     /// Directories of the host that are made if absent, as for `-v`.
     pub(crate) make_sources: Vec<std::path::PathBuf>,
 }
@@ -151,6 +156,7 @@ pub(crate) fn create(
     };
     let networking = networking(&host, &asked, body.networking_config.endpoints_config, version)?;
     let mounts = mounts::parse(&host, body.volumes.keys())?;
+    let volumes_from = mounts::volumes_from(&host.volumes_from)?;
     let mut config = ContainerConfig {
         name: name.map(str::to_owned),
         program: Program::Command { entrypoint, command },
@@ -197,6 +203,8 @@ pub(crate) fn create(
         logging,
         others,
         anonymous: mounts.anonymous,
+        new_volumes: mounts.new_volumes,
+        volumes_from,
         make_sources: mounts.make_sources,
     })
 }

@@ -16,6 +16,7 @@ use crate::error::ApiError;
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct HostConfig {
     pub(super) binds: Vec<String>,
+    pub(super) volumes_from: Vec<String>,
     pub(super) mounts: Vec<super::mounts::Mount>,
     pub(super) tmpfs: BTreeMap<String, String>,
     pub(super) network_mode: String,
@@ -68,12 +69,8 @@ struct Typed {
 }
 
 /// What this engine lacks, and how the client calls it.
-const UNSUPPORTED: [(&str, &str); 4] = [
-    ("VolumesFrom", "--volumes-from"),
-    ("VolumeDriver", "--volume-driver"),
-    ("Cgroup", "Cgroup"),
-    ("CgroupParent", "--cgroup-parent"),
-];
+const UNSUPPORTED: [(&str, &str); 3] =
+    [("VolumeDriver", "--volume-driver"), ("Cgroup", "Cgroup"), ("CgroupParent", "--cgroup-parent")];
 
 /// Fails if one of these options is given a value that asks for something.
 pub(super) fn refuse_unsupported(

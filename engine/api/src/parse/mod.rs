@@ -34,6 +34,7 @@ pub(crate) use create::{Body as CreateBody, Create, Others, create};
 pub(crate) use endpoint::{Endpoint, wrong as wrong_endpoint};
 pub(crate) use filters::Filters;
 pub(crate) use keys::detach_keys;
+pub(crate) use mounts::{NewVolume, absolute};
 pub(crate) use network::CreateNetwork;
 pub(crate) use networking::check_default;
 pub(crate) use update::update;

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use engine::image::Image;
+use engine::runtime::spec::Propagation;
 use engine::runtime::{Health, HealthStatus, State, Status};
 use engine::{Container, ContainerConfig, MountKind, Program, Protocol};
 use jiff::Timestamp;
@@ -268,6 +269,14 @@ fn health(health: &Health, running: bool) -> Value {
     json!({ "Status": status, "FailingStreak": health.failing_streak, "Log": log.collect::<Vec<_>>() })
 }
 
+fn propagation(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Private => "rprivate",
+        Propagation::Slave => "rslave",
+        Propagation::Shared => "rshared",
+    }
+}
+
 /// What is mounted, as `Mounts` of a container.
 fn mount_points(container: &Container, volumes: &Path) -> Vec<Value> {
     let point = |mount: &engine::Mount| {
@@ -277,7 +286,7 @@ fn mount_points(container: &Container, volumes: &Path) -> Vec<Value> {
         Some(match &mount.kind {
             MountKind::Bind(source) => json!({
                 "Type": "bind", "Source": source, "Destination": target,
-                "Mode": mode, "RW": rw, "Propagation": "rprivate",
+                "Mode": mode, "RW": rw, "Propagation": propagation(mount.options.propagation),
             }),
             MountKind::Volume(name) => json!({
                 "Type": "volume", "Name": name, "Source": volumes.join(name).join("_data"), "Destination": target,

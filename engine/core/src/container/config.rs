@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use engine_network::PortMapping;
-use engine_runtime::spec::{DeviceAccess, Resources, Security};
+use engine_runtime::spec::{DeviceAccess, Propagation, Resources, Security};
 use engine_runtime::{HealthCheck, RestartPolicy};
 use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -157,6 +157,24 @@ pub struct Mount {
     pub kind: MountKind,
     /// No writes through it.
     pub read_only: bool,
+    /// What else was asked for.
+    #[serde(default)]
+    pub options: MountOptions,
+}
+
+/// How something is mounted, where that is not as usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountOptions {
+    /// How later mounts reach the other side of a bind mount.
+    pub propagation: Propagation,
+    /// A bind mount without what is mounted below its source.
+    pub non_recursive: bool,
+    /// A volume's file or directory instead of all of it.
+    pub subpath: Option<PathBuf>,
+    /// A new volume does not get what the image has there.
+    pub no_copy: bool,
+    /// Permission bits of an in-memory file system's root.
+    pub mode: Option<u32>,
 }
 
 /// What is mounted.

@@ -25,7 +25,7 @@ use crate::ports::all_exposed;
 
 pub use config::{
     ContainerConfig, DeviceMapping, EndpointConfig, HOST_GATEWAY, IpcMode, Link, Mount, MountKind,
-    NamespaceMode, NetworkMode, Program,
+    MountOptions, NamespaceMode, NetworkMode, Program,
 };
 pub(crate) use link::Linked;
 pub(crate) use place::Place;

@@ -237,17 +237,21 @@ pub(super) fn attach_mount(root: &Root, mount: &Mount, user: &str) -> Result<(),
     match &mount.source {
         MountSource::Bind { source, recursive, propagation } => {
             let from = root::open_host(source).step_at(Step::BindSource, source)?;
-            let tree = root::clone_tree(from.as_fd(), *recursive).step_at(Step::BindSource, source)?;
-            let propagation = match propagation {
-                Propagation::Private => engine_sys::mount::Propagation::Private,
-                Propagation::Slave => engine_sys::mount::Propagation::Slave,
-                Propagation::Shared => engine_sys::mount::Propagation::Shared,
-            };
-            set_attributes(tree.as_fd(), read_only, Some(propagation), *recursive)
-                .step_at(Step::BindMount, target)?;
-            let is_dir = root::is_dir(from.as_fd()).step_at(Step::BindSource, source)?;
-            let mount_point = if is_dir { root.make_dir(target)? } else { root.make_file(target)? };
-            root::attach(tree.as_fd(), mount_point.as_fd()).step_at(Step::BindMount, target)
+            bind(root, &from, mount, *recursive, *propagation)
+        }
+        MountSource::Within { base, path } => {
+            let base = Root::open(base).step_at(Step::BindSource, base)?;
+            let from = base.resolve(path).step_at(Step::BindSource, path)?;
+            bind(root, &from, mount, true, Propagation::Private)
+        }
+        MountSource::FileSystem { kind, device, options } => {
+            let mut all = vec![("source", device.as_str())];
+            all.extend(options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            let mut attributes = MountAttrFlags::empty();
+            attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.read_only);
+            let file_system = new_mount(kind, &all, attributes).step_at(Step::BindSource, device)?;
+            let mount_point = root.make_dir(target)?;
+            root::attach(file_system.as_fd(), mount_point.as_fd()).step_at(Step::BindMount, target)
         }
         MountSource::Tmpfs { size, mode, exec } => {
             let mode = format!("{mode:o}");
@@ -271,6 +275,28 @@ pub(super) fn attach_mount(root: &Root, mount: &Mount, user: &str) -> Result<(),
             set_attributes(mounted.as_fd(), read_only, None, false).step_at(Step::MountOverlay, target)
         }
     }
+}
+
+/// Mounts a copy of the mount tree that an open file or directory is in.
+fn bind(
+    root: &Root,
+    from: &OwnedFd,
+    mount: &Mount,
+    recursive: bool,
+    propagation: Propagation,
+) -> Result<(), SetupError> {
+    let target = &mount.target;
+    let tree = root::clone_tree(from.as_fd(), recursive).step_at(Step::BindSource, target)?;
+    let propagation = match propagation {
+        Propagation::Private => engine_sys::mount::Propagation::Private,
+        Propagation::Slave => engine_sys::mount::Propagation::Slave,
+        Propagation::Shared => engine_sys::mount::Propagation::Shared,
+    };
+    let read_only = if mount.read_only { MountAttributes::READ_ONLY } else { MountAttributes::default() };
+    set_attributes(tree.as_fd(), read_only, Some(propagation), recursive).step_at(Step::BindMount, target)?;
+    let is_dir = root::is_dir(from.as_fd()).step_at(Step::BindSource, target)?;
+    let mount_point = if is_dir { root.make_dir(target)? } else { root.make_file(target)? };
+    root::attach(tree.as_fd(), mount_point.as_fd()).step_at(Step::BindMount, target)
 }
 
 fn write_sysctls(root: &Root, spec: &Spec) -> Result<(), SetupError> {
