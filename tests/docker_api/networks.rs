@@ -311,7 +311,7 @@ async fn a_container_that_has_ended_leaves_its_address_and_its_name() {
     run(&docker, "first", on("shop")).await;
     create(&docker, "second", on("shop")).await;
     let refused = daemon.ask("POST", "/containers/second/start", "");
-    assert!(refused.body.contains("no free address"), "{refused:?}");
+    assert!(refused.body.contains("no available IPv4 addresses"), "{refused:?}");
     assert_eq!(daemon.ask("POST", "/containers/first/stop?t=0", "").status, 204);
     start(&docker, "second").await.unwrap();
     assert_eq!(networks(&daemon, "second")["shop"]["IPAddress"], "10.213.10.2");
