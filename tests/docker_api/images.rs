@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use serde_json::json;
 
-use super::daemon::{Daemon, create, remove, run, script, start, wait};
+use super::daemon::{Daemon, context, create, remove, run, script, start, wait};
 
 #[tokio::test]
 async fn an_image_is_saved_removed_and_loaded_as_it_was() {
@@ -35,6 +35,43 @@ async fn an_image_is_saved_removed_and_loaded_as_it_was() {
     assert_eq!(told[0].stream.as_deref(), Some("Loaded image: busybox:latest\n"));
     let after = docker.inspect_image("busybox").await.unwrap();
     assert_eq!((after.id, after.root_fs), (before.id, before.root_fs));
+    daemon.finish();
+}
+
+#[test]
+fn images_are_chosen_by_age_and_name() {
+    let daemon = Daemon::start();
+    let built = daemon.upload(
+        "POST",
+        "/build?t=young&networkmode=none",
+        &context(&[("Dockerfile", "FROM busybox\nRUN true\n")]),
+    );
+    assert!(built.body.contains("Successfully tagged"), "{built:?}");
+    let list = |filters: &str| {
+        let encoded = filters
+            .replace('{', "%7B")
+            .replace('}', "%7D")
+            .replace('"', "%22")
+            .replace('[', "%5B")
+            .replace(']', "%5D");
+        let answer = daemon.ask("GET", &format!("/images/json?filters={encoded}"), "");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let names = answer.json();
+        let mut names: Vec<String> = names
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|image| image["RepoTags"][0].as_str().unwrap().to_owned())
+            .collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(list(r#"{"since":["busybox"]}"#), ["young:latest"]);
+    assert_eq!(list(r#"{"before":["young"]}"#), ["busybox:latest"]);
+    assert_eq!(list(r#"{"until":["0s"]}"#), ["busybox:latest", "young:latest"]);
+    assert_eq!(list(r#"{"until":["24h"],"reference":["young"]}"#), [""; 0]);
+    assert_eq!(daemon.ask("GET", "/images/json?filters=%7B%22since%22:%5B%22none%22%5D%7D", "").status, 404);
+    assert_eq!(daemon.ask("GET", "/images/json?filters=%7B%22odd%22:%5B%22x%22%5D%7D", "").status, 400);
     daemon.finish();
 }
 
