@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "string")]
     detach_keys: Option<String>,
     /// Proxy received signals to the process (default true)
-    #[arg(long, value_name = "bool", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "bool", action = clap::ArgAction::Set, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     sig_proxy: bool,
     #[command(flatten)]
     options: ContainerOptions,
@@ -51,7 +51,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     if !args.detach {
         check_terminal(stdin, args.options.tty)?;
     } else if !args.options.attach.is_empty() {
-        return Err(told(anyhow::anyhow!("Conflicting options: -a and -d")));
+        let text = "conflicting options: cannot specify both --attach and --detach";
+        return Err(Failure::new(1, text).into());
     }
     let body =
         args.options.body(&args.image, &args.command, args.detach, &context.proxies()).map_err(told)?;

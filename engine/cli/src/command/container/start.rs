@@ -19,7 +19,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     interactive: bool,
     /// Proxy received signals to the process (default true)
-    #[arg(long, value_name = "bool", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "bool", action = clap::ArgAction::Set, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     sig_proxy: bool,
     /// The containers
     #[arg(value_name = "CONTAINER", required = true)]
