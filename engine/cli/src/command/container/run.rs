@@ -1,6 +1,7 @@
 use std::process::ExitCode;
 
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use super::create::{create, with_hint};
 use super::{begin_wait, check_terminal, detach_keys};
@@ -79,17 +80,18 @@ async fn foreground(context: &Context, args: &Args, body: &Value, path: &str) ->
         attach.maybe("detachKeys", keys_text).hijack().await
     };
     let (connection, ended) = tokio::try_join!(connection, begin_wait(client, path, condition))?;
+    let started = Notify::new();
     let lives = async {
         client.post(format!("{path}/start")).done().await?;
-        let joined = join(connection, stdin && body["OpenStdin"] == true, tty, keys);
-        let (end, ()) = tokio::try_join!(joined, async { Ok(()) })?;
-        if end == End::Detached {
+        started.notify_one();
+        if join(connection, stdin && body["OpenStdin"] == true, tty, keys).await? == End::Detached {
             return Ok(None);
         }
         Ok::<_, anyhow::Error>(Some(ended.await?))
     };
     let resized = async {
         if tty && streams::stdout_is_terminal() {
+            started.notified().await;
             return streams::follow_size(client, path).await;
         }
         std::future::pending().await
