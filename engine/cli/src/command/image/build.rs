@@ -122,8 +122,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let answer = request.send().await?;
     let target = if args.quiet { Target::Nowhere } else { Target::Stdout };
     let mut id = String::new();
-    let built = progress::show(answer.lines(), target, |aux| {
-        if let Some(given) = aux["ID"].as_str() {
+    let built = progress::show(answer.lines(), target, |line| {
+        // A quiet build says nothing but its id.
+        let said = line["stream"].as_str().map(str::trim).filter(|text| text.starts_with("sha256:"));
+        if let Some(given) = line["aux"]["ID"].as_str().or(said.filter(|_| args.quiet)) {
             given.clone_into(&mut id);
         }
     });

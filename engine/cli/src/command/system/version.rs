@@ -48,7 +48,13 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
                     all[side]["MinAPIVersion"] = all[side]["MinAPIVersion"].clone();
                 }
             }
-            output::line(object(format, &all)?)?;
+            let shown = object(format, &all);
+            // That nobody answers is worse than that there is nothing to show.
+            if shown.is_err() {
+                answer?;
+            }
+            output::line(shown?)?;
+            return Ok(ExitCode::SUCCESS);
         }
         None => output::text(&text(&client, &server))?,
     }
