@@ -11,22 +11,10 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tests::expect_success;
 
-use super::daemon::{Answer, Daemon, create, read_head, remove, script, start, wait};
+use super::daemon::{Answer, Daemon, context, create, read_head, remove, script, start, wait};
 
 /// How long the daemon may take to notice that a client has gone.
 const NOTICE: Duration = Duration::from_secs(20);
-
-/// An archive of files: name and content.
-fn context(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, name, content.as_bytes()).unwrap();
-    }
-    archive.into_inner().unwrap()
-}
 
 /// What a build told, as one text.
 fn told(answer: &Answer) -> String {

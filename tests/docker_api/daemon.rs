@@ -208,6 +208,18 @@ pub(crate) fn read_head(stream: &mut BufReader<UnixStream>) -> (u16, HashMap<Str
     }
 }
 
+/// An archive of files: name and content.
+pub(crate) fn context(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
 /// A container that runs a script in busybox, without a network, changed by `edit`.
 pub(crate) fn script(text: &str, edit: impl FnOnce(&mut ContainerCreateBody)) -> ContainerCreateBody {
     let mut body = ContainerCreateBody {

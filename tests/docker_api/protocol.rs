@@ -97,6 +97,35 @@ fn refusals_are_dockers_and_change_nothing() {
 }
 
 #[test]
+fn a_beginning_of_several_ids_is_none() {
+    let daemon = Daemon::start();
+    let body = r#"{"Image":"busybox","Cmd":["true"],"HostConfig":{"NetworkMode":"none"}}"#;
+    let mut ids: Vec<String> = Vec::new();
+    let digit = loop {
+        let made: Value = serde_json::from_str(&daemon.ask("POST", "/containers/create", body).body).unwrap();
+        let id = made["Id"].as_str().unwrap().to_owned();
+        let digit = id[..1].to_owned();
+        ids.push(id);
+        if ids.iter().filter(|id| id.starts_with(&digit)).count() > 1 {
+            break digit;
+        }
+    };
+    let refused = daemon.ask("GET", &format!("/containers/{digit}/json"), "");
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(refused.body.contains("multiple IDs found with provided prefix"), "{refused:?}");
+    for id in ids {
+        assert_eq!(daemon.ask("DELETE", &format!("/containers/{id}"), "").status, 204);
+    }
+    let refused = daemon.ask("POST", "/containers/create?platform=linux/riscv64", body);
+    assert_eq!(
+        (refused.status, refused.body.contains("does not match the specified")),
+        (404, true),
+        "{refused:?}"
+    );
+    daemon.finish();
+}
+
+#[test]
 fn a_name_in_use_is_a_conflict_that_names_its_holder() {
     let daemon = Daemon::start();
     let body = r#"{"Image":"busybox","Cmd":["true"],"HostConfig":{"NetworkMode":"none"}}"#;

@@ -11,7 +11,7 @@ use bollard::query_parameters::{
 use futures::{Stream, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 
-use super::daemon::{Daemon, create, read_head, remove, run, script, start, wait};
+use super::daemon::{Daemon, create, host, read_head, remove, run, script, start, wait};
 
 /// All of a stream: standard output, and standard error behind it.
 async fn collect(output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>) -> (String, String) {
@@ -44,7 +44,12 @@ async fn a_client_that_attaches_before_the_start_hears_all() {
 async fn input_ends_when_the_client_has_said_all() {
     let daemon = Daemon::start();
     let docker = daemon.docker();
-    create(&docker, "cat", script("cat; echo over >&2", |body| body.open_stdin = Some(true))).await;
+    create(
+        &docker,
+        "cat",
+        script("cat; echo over >&2", |body| (body.open_stdin, body.stdin_once) = (Some(true), Some(true))),
+    )
+    .await;
     let options = AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true);
     let mut attached = docker.attach_container("cat", Some(options.build())).await.unwrap();
     start(&docker, "cat").await.unwrap();
@@ -93,6 +98,38 @@ fn an_exec_takes_over_the_connection_as_docker_does() {
         assert_eq!(daemon.ask("POST", &format!("/exec/{id}/start"), "{}").status, 409);
     }
     assert_eq!(daemon.ask("DELETE", "/containers/box?force=1", "").status, 204);
+    daemon.finish();
+}
+
+#[tokio::test]
+async fn who_attaches_may_hear_what_was_said_before() {
+    let daemon = Daemon::start();
+    let docker = daemon.docker();
+    let text = "echo early; echo error >&2; until test -e /go/on; do sleep 0.01; done; echo late";
+    let go = daemon.world.dir("go");
+    let body = script(text, |body| host(body).binds = Some(vec![format!("{}:/go", go.display())]));
+    run(&docker, "talks", body).await;
+    let logs = LogsOptionsBuilder::new().stdout(true).stderr(true).follow(true).build();
+    assert_eq!(docker.logs("talks", Some(logs)).take(2).count().await, 2);
+    let attach = |query: &str| daemon.ask("POST", &format!("/containers/talks/attach?{query}"), "");
+    let told = attach("logs=1&stderr=1");
+    assert!(told.body.contains("\u{2}\0\0\0\0\0\0\u{6}error\n"), "{told:?}");
+    assert!(!told.body.contains("early"), "{told:?}");
+    let (heard, ()) = std::thread::scope(|scope| {
+        let heard = scope.spawn(|| attach("logs=1&stream=1&stdout=1"));
+        // It has begun to be heard, or will be from the log.
+        std::fs::write(go.join("on"), "").unwrap();
+        (heard.join().unwrap(), ())
+    });
+    assert!(heard.body.contains("early\n"), "{heard:?}");
+    for (query, says) in [
+        ("stdout=1", "either logs or stream must be asked for"),
+        ("stream=1&detachKeys=ctrl-1", "Invalid detach keys (ctrl-1) provided"),
+    ] {
+        let refused = attach(query);
+        assert_eq!((refused.status, refused.body.contains(says)), (400, true), "{refused:?}");
+    }
+    remove(&docker, "talks").await;
     daemon.finish();
 }
 

@@ -188,7 +188,7 @@ const READ: DeviceAccess = DeviceAccess { read: true, write: false, mknod: false
 
 fn device(block: bool, access: DeviceAccess) -> Device {
     let (major, minor) = NO_DEVICE;
-    Device { path: "/dev/listed".into(), block, major, minor, mode: 0o600, access }
+    Device { path: "/dev/listed".into(), block, major, minor, mode: 0o600, owner: (0, 0), access }
 }
 
 #[test]

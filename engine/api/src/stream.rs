@@ -6,7 +6,8 @@ use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use engine::runtime::log::Stream;
-use futures::stream::unfold;
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, unfold};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -26,7 +27,6 @@ const RAW: &str = "application/vnd.docker.raw-stream";
 pub(crate) const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 
 /// How a client and a process are connected.
-#[derive(Debug)]
 pub(crate) struct Joined {
     /// The process's side.
     pub(crate) process: UnixStream,
@@ -35,6 +35,10 @@ pub(crate) struct Joined {
     /// The streams that the client wants, of those that come in frames.
     pub(crate) wanted: Wanted,
     pub(crate) terminal: bool,
+    /// What is told before all that is to come.
+    pub(crate) earlier: Option<BoxStream<'static, Bytes>>,
+    /// By these keys a client leaves a terminal.
+    pub(crate) detach_keys: Vec<u8>,
     /// The connection ends no sooner than this has changed.
     pub(crate) ended: Option<watch::Receiver<bool>>,
 }
@@ -63,7 +67,10 @@ pub(crate) fn content_type(terminal: bool, version: Version) -> &'static str {
 /// Gives the connection over to a client and a process. A client that did not ask for that hears the process only.
 pub(crate) fn hijack(upgrade: Option<OnUpgrade>, content_type: &'static str, joined: Joined) -> Response {
     let Some(upgrade) = upgrade else {
-        return ([(header::CONTENT_TYPE, content_type)], body(joined.process)).into_response();
+        let Joined { earlier, process, .. } = joined;
+        let earlier = earlier.unwrap_or_else(|| futures::stream::empty().boxed());
+        let body = Body::from_stream(earlier.map(Ok).chain(parts(process)));
+        return ([(header::CONTENT_TYPE, content_type)], body).into_response();
     };
     tokio::spawn(async move {
         match upgrade.await {
@@ -80,9 +87,16 @@ impl Joined {
     async fn run(self, client: impl AsyncRead + AsyncWrite) {
         let (client_in, mut client_out) = tokio::io::split(client);
         let (mut output, process_in) = self.process.into_split();
-        let (stdin, ended) = (self.stdin, self.ended);
+        let (stdin, ended, earlier) = (self.stdin, self.ended, self.earlier);
+        let keys = if self.terminal { self.detach_keys } else { Vec::new() };
         let all = self.terminal || (self.wanted.stdout && self.wanted.stderr);
         let heard = async {
+            let mut earlier = earlier.unwrap_or_else(|| futures::stream::empty().boxed());
+            while let Some(bytes) = earlier.next().await {
+                if client_out.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
             // Either side may be gone: there is nobody left to tell.
             let _ = match all {
                 true => tokio::io::copy(&mut output, &mut client_out).await.map(drop),
@@ -95,19 +109,56 @@ impl Joined {
         };
         tokio::select! {
             () = heard => {}
-            () = said(client_in, process_in, stdin) => {}
+            () = said(client_in, process_in, stdin, keys) => {}
         }
     }
 }
 
-/// Passes on what a client says, and that it has said all. Never returns: the process decides when it is over.
-async fn said(mut client: impl AsyncRead + Unpin, mut process: OwnedWriteHalf, wanted: bool) {
+/// Passes on what a client says, and that it has said all. Returns only if it leaves by the keys for that: otherwise the
+/// process decides when it is over.
+async fn said(mut client: impl AsyncRead + Unpin, mut process: OwnedWriteHalf, wanted: bool, keys: Vec<u8>) {
     if wanted {
-        // A process that does not read any more is no reason to stop hearing it.
-        let _ = tokio::io::copy(&mut client, &mut process).await;
+        let mut escape = Escape { keys, matched: 0 };
+        let mut buffer = vec![0; COPY_SIZE];
+        while let Ok(length @ 1..) = client.read(&mut buffer).await {
+            let (text, leaves) = escape.take(&buffer[..length]);
+            // A process that does not read any more is no reason to stop hearing it.
+            let _ = process.write_all(&text).await;
+            if leaves {
+                return;
+            }
+        }
         let _ = process.shutdown().await;
     }
     std::future::pending::<()>().await;
+}
+
+/// Finds the keys by which a client leaves in what it says.
+struct Escape {
+    keys: Vec<u8>,
+    /// How many of them it has said last; they are held back.
+    matched: usize,
+}
+
+impl Escape {
+    /// What is for the process, and whether the client leaves.
+    fn take(&mut self, said: &[u8]) -> (Vec<u8>, bool) {
+        let mut text = Vec::with_capacity(said.len());
+        for &byte in said {
+            if self.keys.get(self.matched) != Some(&byte) {
+                text.extend_from_slice(&self.keys[..self.matched]);
+                self.matched = 0;
+            }
+            match self.keys.get(self.matched) {
+                Some(key) if *key == byte => self.matched += 1,
+                _ => text.push(byte),
+            }
+            if !self.keys.is_empty() && self.matched == self.keys.len() {
+                return (text, true);
+            }
+        }
+        (text, false)
+    }
 }
 
 /// Passes on what a client says to an exec, and the end of it. Never returns.
@@ -188,9 +239,9 @@ async fn select_frames(
     }
 }
 
-/// A body of all that a reader gives.
-pub(crate) fn body(reader: impl AsyncRead + Unpin + Send + 'static) -> Body {
-    Body::from_stream(unfold(reader, async |mut reader| {
+/// All that a reader gives, as it comes.
+fn parts(reader: impl AsyncRead + Unpin + Send + 'static) -> BoxStream<'static, io::Result<Bytes>> {
+    let parts = unfold(reader, async |mut reader| {
         let mut buffer = vec![0; COPY_SIZE];
         match reader.read(&mut buffer).await {
             Ok(0) => None,
@@ -200,12 +251,24 @@ pub(crate) fn body(reader: impl AsyncRead + Unpin + Send + 'static) -> Body {
             }
             Err(error) => Some((Err(error), reader)),
         }
-    }))
+    });
+    parts.boxed()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_leaves_by_the_keys_for_that() {
+        let mut escape = Escape { keys: vec![16, 17], matched: 0 };
+        let mut take = |said: &[u8]| escape.take(said);
+        assert_eq!(take(b"ls\x10"), (b"ls".to_vec(), false), "it may go on");
+        assert_eq!(take(b"x\x10\x10"), (b"\x10x\x10".to_vec(), false), "it did not");
+        assert_eq!(take(b"\x11rest"), (Vec::new(), true));
+        let mut none = Escape { keys: Vec::new(), matched: 0 };
+        assert_eq!(none.take(b"\x10\x11"), (b"\x10\x11".to_vec(), false));
+    }
 
     #[tokio::test]
     async fn frames_that_are_not_wanted_are_left_out() {

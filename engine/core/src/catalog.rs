@@ -164,7 +164,8 @@ impl Catalog {
         match (exact, rows.as_slice()) {
             (Some(row), _) => Ok(row),
             (None, [row]) => Ok(row.clone()),
-            _ => Err(Error::NoSuchContainer(key.to_owned())),
+            (None, []) => Err(Error::NoSuchContainer(key.to_owned())),
+            (None, _) => Err(Error::AmbiguousContainer(key.to_owned())),
         }
     }
 
@@ -228,7 +229,10 @@ impl Catalog {
         if let Some(n) = rows.iter().position(|row| row.id.to_string() == key || row.name == key) {
             return Ok(Some(rows.swap_remove(n)));
         }
-        Ok(rows.pop().filter(|_| rows.is_empty()))
+        match rows.len() {
+            0 | 1 => Ok(rows.pop()),
+            count => Err(Error::AmbiguousNetwork { key: key.to_owned(), count }),
+        }
     }
 
     pub(crate) async fn networks(&self) -> Result<Vec<NetworkRow>, Error> {

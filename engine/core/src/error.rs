@@ -13,6 +13,7 @@ use crate::files::FilesError;
 use crate::health::HealthCheckError;
 use crate::log_driver::LogDriverError;
 use crate::ports::ParsePortError;
+use crate::volume::VolumeOptionError;
 
 /// Why the engine could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,17 @@ pub enum Error {
     /// No container has this id or name.
     #[error("no such container: {0}")]
     NoSuchContainer(String),
+    /// Several containers have an id that begins so.
+    #[error("multiple IDs found with provided prefix: {0}")]
+    AmbiguousContainer(String),
+    /// Several networks do.
+    #[error("network {key} is ambiguous ({count} matches found based on ID prefix)")]
+    AmbiguousNetwork {
+        /// The beginning.
+        key: String,
+        /// How many.
+        count: usize,
+    },
     /// No network has this id or name.
     #[error("no such network: {0}")]
     NoSuchNetwork(String),
@@ -148,6 +160,14 @@ pub enum Error {
     /// The network is that of a process which takes it down.
     #[error("network {0} belongs to a run that is under way: only its own containers can be on it")]
     SessionNetwork(String),
+    /// A device that a container is to have is not there.
+    #[error("error gathering device information while adding custom device {:?}", path.display().to_string())]
+    Device {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// What is to be shared is not there.
     #[error("cannot join {what} of a non running container: {container}")]
     JoinNotRunning {
@@ -164,6 +184,9 @@ pub enum Error {
         /// How it was to be known.
         alias: String,
     },
+    /// No volume can be made so.
+    #[error(transparent)]
+    VolumeOption(#[from] VolumeOptionError),
     /// A text describes no ports.
     #[error(transparent)]
     Port(#[from] ParsePortError),
@@ -277,6 +300,7 @@ impl Error {
             Self::MemoryOverSwap => ErrorKind::Conflict,
             Self::NoCommand | Self::InvalidName { .. } => ErrorKind::InvalidArgument,
             Self::Change(e) => e.problem.kind(),
+            Self::VolumeOption(_) => ErrorKind::InvalidArgument,
             Self::Port(e) => e.kind(),
             Self::HealthCheck(e) => e.kind(),
             Self::LogDriver(e) => e.kind(),
@@ -289,8 +313,10 @@ impl Error {
             | Self::PoolOverlap
             | Self::EndpointExists { .. }
             | Self::SessionNetwork(_) => ErrorKind::Forbidden,
-            Self::NetworkConflict(_) => ErrorKind::InvalidArgument,
-            Self::NotConnected { .. } => ErrorKind::Internal,
+            Self::NetworkConflict(_) | Self::AmbiguousContainer(_) | Self::AmbiguousNetwork { .. } => {
+                ErrorKind::InvalidArgument
+            }
+            Self::NotConnected { .. } | Self::Device { .. } => ErrorKind::Internal,
             Self::JoinNotRunning { .. } | Self::LinkNotRunning { .. } => ErrorKind::Conflict,
             Self::Store(e) => e.kind(),
             Self::Pull(e) => e.kind(),

@@ -26,6 +26,7 @@ mod catalog;
 mod changes;
 mod commit;
 mod container;
+mod devices;
 mod engine;
 mod error;
 mod etc;
@@ -36,6 +37,7 @@ mod images;
 pub mod log;
 mod log_driver;
 mod logs;
+mod mounts;
 mod names;
 mod network;
 mod ports;
@@ -52,8 +54,8 @@ pub use build_cache::{CachedLayer, beyond};
 pub use changes::{Change, ChangeKind};
 pub use commit::{Commit, change};
 pub use container::{
-    Container, ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode,
-    NetworkMode, Program,
+    Container, ContainerConfig, DeviceMapping, EndpointConfig, HOST_GATEWAY, IpcMode, Link, Mount, MountKind,
+    MountOptions, NamespaceMode, NetworkMode, Program,
 };
 pub use engine::Engine;
 pub use error::{Error, remedy};
@@ -71,4 +73,4 @@ pub use session::Session;
 pub use settings::{DnsSettings, Settings};
 pub use signal::signal_number;
 pub use starts::Starts;
-pub use volume::Volume;
+pub use volume::{Volume, VolumeOptionError};

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use engine_image::Image;
 use engine_runtime::dns::ResolvConf;
 use engine_runtime::spec::{
-    LogConfig, Mount as MountSpec, MountSource, Namespace, Namespaces, Process, Propagation, Rootfs, Spec,
+    LogConfig, Mount as MountSpec, MountSource, Namespace, Namespaces, Process, Propagation, Rootfs,
+    Security, Spec,
 };
 
 use engine_types::ContainerId;
 
 use crate::catalog::ContainerRow;
 use crate::container::{
-    Container, ContainerConfig, Linked, Mount, MountKind, NamespaceMode, NetworkMode, Place, Program,
+    Container, ContainerConfig, IpcMode, Linked, NamespaceMode, NetworkMode, Place, Program,
 };
 use crate::engine::Engine;
 use crate::error::{At, Error};
@@ -85,9 +86,9 @@ impl Engine {
             sysctls: sysctls(config, namespaces.network),
             namespaces,
             user_namespace: None,
-            security: config.security.clone(),
+            security: Security { devices: crate::devices::of(config)?, ..config.security.clone() },
             resources: config.resources.clone(),
-            shm_size: config.shm_size,
+            shm_size: if config.ipc == IpcMode::None { 0 } else { config.shm_size },
             log: self.log_config(row, config, &image)?,
             dns,
             tether: config.tether,
@@ -154,33 +155,6 @@ impl Engine {
             (None, _) => id.short(),
         }
     }
-
-    pub(crate) fn mount(&self, state_dir: &Path, mount: &Mount) -> Result<MountSpec, Error> {
-        Ok(match &mount.kind {
-            MountKind::Bind(source) => bind(source.clone(), &mount.target, mount.read_only),
-            MountKind::Volume(name) => {
-                bind(self.volume_dir(name).join("_data"), &mount.target, mount.read_only)
-            }
-            MountKind::Tmpfs(size) => MountSpec {
-                target: mount.target.clone(),
-                source: MountSource::Tmpfs { size: *size, mode: 0o1777, exec: true },
-                read_only: mount.read_only,
-            },
-            MountKind::Overlay(lower) => {
-                // One directory a target; the target names it, made flat.
-                let name = mount.target.to_string_lossy().replace('/', "%");
-                let (upper, work) = (
-                    state_dir.join("overlays").join(&name).join("upper"),
-                    state_dir.join("overlays").join(&name).join("work"),
-                );
-                for dir in [&upper, &work] {
-                    fs::create_dir_all(dir).at(dir)?;
-                }
-                let source = MountSource::Overlay { lower: vec![lower.clone()], upper, work };
-                MountSpec { target: mount.target.clone(), source, read_only: mount.read_only }
-            }
-        })
-    }
 }
 
 pub(crate) fn bind(source: PathBuf, target: &Path, read_only: bool) -> MountSpec {
@@ -210,6 +184,7 @@ fn process(config: &ContainerConfig, image: &Image, hostname: &str) -> Result<Pr
         groups: config.groups.clone(),
         terminal: config.terminal,
         stdin: config.stdin,
+        stdin_stays: config.stdin_stays,
     })
 }
 
@@ -248,19 +223,23 @@ pub(crate) fn with_default_path(env: &[String]) -> Vec<String> {
 }
 
 fn namespaces(config: &ContainerConfig) -> Namespaces {
-    let of = |mode| match mode {
-        NamespaceMode::Private => Namespace::Private,
-        NamespaceMode::Host => Namespace::Host,
-        NamespaceMode::Container(_) => Namespace::Joined,
-    };
     Namespaces {
         network: match config.network {
             NetworkMode::Host => Namespace::Host,
             NetworkMode::Container(_) => Namespace::Joined,
             NetworkMode::None | NetworkMode::Network { .. } => Namespace::Private,
         },
-        pid: of(config.pid),
-        ipc: of(config.ipc),
+        pid: match config.pid {
+            NamespaceMode::Private => Namespace::Private,
+            NamespaceMode::Host => Namespace::Host,
+            NamespaceMode::Container(_) => Namespace::Joined,
+        },
+        ipc: match config.ipc {
+            IpcMode::Host => Namespace::Host,
+            IpcMode::Container(_) => Namespace::Joined,
+            IpcMode::Private | IpcMode::Shareable | IpcMode::None => Namespace::Private,
+        },
+        cgroup: if config.host_cgroups { Namespace::Host } else { Namespace::Private },
         uts: if config.host_uts { Namespace::Host } else { Namespace::Private },
     }
 }

@@ -6,6 +6,7 @@
 //! read. Of two filters that both refuse, the one installed last gives the error number (seccomp(2)).
 
 mod calls;
+mod profile;
 mod program;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,10 @@ impl Filters {
         let calls = calls::of(architecture).ok_or_else(|| {
             SetupError::Invalid(format!("no seccomp profile for {architecture}: run with seccomp=unconfined"))
         })?;
-        Ok(Self::of(calls, security.capabilities))
+        match &security.seccomp {
+            Seccomp::Profile(text) => Ok(Self(vec![profile::compile(text, calls, security.capabilities)?])),
+            _ => Ok(Self::of(calls, security.capabilities)),
+        }
     }
 
     /// Installs them for the calling thread.

@@ -44,7 +44,7 @@ pub struct Spec {
     pub resources: Resources,
     /// Kernel parameters of its own namespaces, by their dotted name.
     pub sysctls: BTreeMap<String, String>,
-    /// Size of /dev/shm in bytes.
+    /// Size of /dev/shm in bytes; 0 is none at all.
     pub shm_size: u64,
     /// Where its output goes, if anywhere.
     pub log: Option<LogConfig>,
@@ -105,6 +105,9 @@ pub struct Process {
     pub terminal: bool,
     /// Keep its standard input open for attached clients instead of /dev/null.
     pub stdin: bool,
+    /// It stays open when a client has said all, for the next.
+    #[serde(default)]
+    pub stdin_stays: bool,
 }
 
 /// Whether a namespace is the container's own or the host's.
@@ -118,7 +121,7 @@ pub enum Namespace {
     Joined,
 }
 
-/// The container's namespaces besides mount and cgroup, which are always its own.
+/// The container's namespaces besides that of mounts, which is always its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     /// Interfaces; a private one is handed to the launcher for wiring before the first process starts.
@@ -129,12 +132,14 @@ pub struct Namespaces {
     pub ipc: Namespace,
     /// Host name.
     pub uts: Namespace,
+    /// What of the cgroup hierarchies it sees as their root.
+    pub cgroup: Namespace,
 }
 
 impl Default for Namespaces {
     fn default() -> Self {
         let private = Namespace::Private;
-        Self { network: private, pid: private, ipc: private, uts: private }
+        Self { network: private, pid: private, ipc: private, uts: private, cgroup: private }
     }
 }
 
@@ -181,6 +186,22 @@ pub enum MountSource {
         recursive: bool,
         /// How later mounts reach the other side.
         propagation: Propagation,
+    },
+    /// A file or directory below one of the host, on the way to which no link leads out.
+    Within {
+        /// A directory, absolute; must exist.
+        base: PathBuf,
+        /// What is mounted, from there; must exist.
+        path: PathBuf,
+    },
+    /// A file system of the kernel's.
+    FileSystem {
+        /// Its type, as mount(8) has it.
+        kind: String,
+        /// What it is on.
+        device: String,
+        /// Its options; the value is empty where there is none.
+        options: Vec<(String, String)>,
     },
     /// An empty in-memory file system.
     Tmpfs {
@@ -230,6 +251,9 @@ pub struct Security {
     pub read_only_paths: Vec<PathBuf>,
     /// Device nodes to make besides the standard ones, and to allow.
     pub devices: Vec<Device>,
+    /// Devices to allow besides, of which no nodes are made.
+    #[serde(default)]
+    pub device_rules: Vec<DeviceRule>,
     /// Allow every device.
     pub all_devices: bool,
     /// Mount /sys and the cgroup file system writable.
@@ -245,6 +269,7 @@ impl Default for Security {
             masked_paths: MASKED_PATHS.iter().map(PathBuf::from).collect(),
             read_only_paths: READ_ONLY_PATHS.iter().map(PathBuf::from).collect(),
             devices: Vec::new(),
+            device_rules: Vec::new(),
             all_devices: false,
             writable_sys: false,
         }
@@ -270,12 +295,14 @@ const MASKED_PATHS: [&str; 11] = [
 const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Which system calls are filtered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// Docker's default allow-list, as far as the capabilities do not widen it.
     Default,
     /// None.
     Unconfined,
+    /// By a profile in Docker's format, JSON.
+    Profile(String),
 }
 
 /// A device node of the container.
@@ -291,7 +318,23 @@ pub struct Device {
     pub minor: u32,
     /// Permission bits.
     pub mode: u32,
+    /// Its user and group.
+    #[serde(default)]
+    pub owner: (u32, u32),
     /// What the device cgroup allows.
+    pub access: DeviceAccess,
+}
+
+/// Devices that may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// Block instead of character devices.
+    pub block: bool,
+    /// Device number, major part; `None` is any.
+    pub major: Option<u32>,
+    /// Device number, minor part; `None` is any.
+    pub minor: Option<u32>,
+    /// How.
     pub access: DeviceAccess,
 }
 
@@ -326,10 +369,57 @@ pub struct Resources {
     pub cpuset_cpus: Option<String>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// Memory that is left to it while others want some, in bytes.
+    #[serde(default)]
+    pub memory_reservation: Option<u64>,
+    /// How readily the kernel swaps its memory out, 0 to 100; v1 alone.
+    #[serde(default)]
+    pub swappiness: Option<u64>,
+    /// Have its processes wait for memory rather than kill one; v1 alone.
+    #[serde(default)]
+    pub oom_kill_disable: bool,
+    /// Microseconds of CPU time in each period.
+    #[serde(default)]
+    pub cpu_quota: Option<u64>,
+    /// The period's length in microseconds.
+    #[serde(default)]
+    pub cpu_period: Option<u64>,
+    /// Memory nodes, as `0-1`.
+    #[serde(default)]
+    pub cpuset_mems: Option<String>,
+    /// Reading and writing of disks.
+    #[serde(default)]
+    pub block_io: BlockIo,
     /// Per-process limits by their name without `RLIMIT_`, lower case: soft and hard value.
     pub rlimits: BTreeMap<String, (Option<u64>, Option<u64>)>,
     /// The kernel's preference to kill it when memory runs out, -1000 to 1000.
     pub oom_score_adj: Option<i32>,
+}
+
+/// Limits of disks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockIo {
+    /// Relative weight among containers, 10 to 1000.
+    pub weight: Option<u64>,
+    /// The same for single disks.
+    pub weights: Vec<BlockLimit>,
+    /// Bytes read a second.
+    pub read_bytes: Vec<BlockLimit>,
+    /// Bytes written a second.
+    pub write_bytes: Vec<BlockLimit>,
+    /// Reads a second.
+    pub reads: Vec<BlockLimit>,
+    /// Writes a second.
+    pub writes: Vec<BlockLimit>,
+}
+
+/// A limit of one disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockLimit {
+    /// Its device node on the host.
+    pub path: PathBuf,
+    /// The limit.
+    pub value: u64,
 }
 
 /// A json-file log, in Docker's format.

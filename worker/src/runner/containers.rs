@@ -5,8 +5,8 @@ use engine::runtime::StdStreams;
 use engine::runtime::spec::{Process as ProcessSpec, Resources};
 use engine::types::ContainerId;
 use engine::{
-    ContainerConfig, Error, LogDriver, Mount, MountKind, Network, NetworkConfig, NetworkMode, Process,
-    Program,
+    ContainerConfig, Error, LogDriver, Mount, MountKind, MountOptions, Network, NetworkConfig, NetworkMode,
+    Process, Program,
 };
 use pipelines::{Job, Network as NetworkWish, WORKSPACE};
 
@@ -184,7 +184,8 @@ impl<'a> Containers<'a> {
 
     fn workspace(&self) -> Mount {
         let snapshot = self.attempt.settings.snapshot.path().to_owned();
-        Mount { target: PathBuf::from(WORKSPACE), kind: MountKind::Overlay(snapshot), read_only: false }
+        let (kind, options) = (MountKind::Overlay(snapshot), MountOptions::default());
+        Mount { target: PathBuf::from(WORKSPACE), kind, read_only: false, options }
     }
 
     fn resources(&self) -> Resources {

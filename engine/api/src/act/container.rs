@@ -9,8 +9,8 @@ use std::time::Duration;
 use engine::image::Image;
 use engine::runtime::spec::Process as ProcessSpec;
 use engine::{
-    Container, ContainerConfig, EndpointConfig, Error, Event, EventKind, Link, LogDriver, MountKind, Network,
-    NetworkMode, signal_number,
+    Container, ContainerConfig, EndpointConfig, Error, Event, EventKind, IpcMode, Link, LogDriver, Mount,
+    MountKind, MountOptions, NamespaceMode, Network, NetworkMode, signal_number,
 };
 use engine_types::{ContainerId, ErrorKind, ImageId};
 use tokio::sync::broadcast;
@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Daemon;
 use super::network::check_address;
 use crate::error::ApiError;
-use crate::parse::{Create, Others};
+use crate::parse::{Create, NewVolume, Others, absolute};
 
 /// How long a container may take to end by itself, where nobody says otherwise; Docker's.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,9 +81,13 @@ pub(crate) fn network_mode(config: &ContainerConfig) -> String {
 
 impl Daemon {
     /// Makes a container and its volumes; warnings beside its id.
-    pub(crate) async fn create(&self, create: Create) -> Result<ContainerId, ApiError> {
-        let Create { mut config, healthcheck, logging, others, anonymous, make_sources } = create;
+    pub(crate) async fn create(&self, create: Create) -> Result<(ContainerId, Vec<String>), ApiError> {
+        let Create { mut config, healthcheck, logging, others, mut anonymous, make_sources, .. } = create;
         config.logging = self.logging(logging)?;
+        let mut warnings = self.engine().discard_limits(&mut config.resources)?;
+        if config.network == NetworkMode::Host && (config.publish_all || !config.ports.is_empty()) {
+            warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
         self.find_networks(&mut config).await?;
         self.find_others(&mut config, others).await?;
         let image = self.engine().images().get(config.image)?;
@@ -93,6 +97,8 @@ impl Daemon {
         // Fails if there is nothing to run.
         let made_up = ContainerId::from_random([0; 32]);
         self.engine().process_of(&config, &image, made_up)?;
+        self.mounts_from(&mut config, &create.volumes_from).await?;
+        volumes_of(&image, &mut config, &mut anonymous);
         for source in make_sources {
             std::fs::create_dir_all(&source)
                 .map_err(|e| ApiError::Invalid(format!("mount source {}: {e}", source.display())))?;
@@ -102,13 +108,17 @@ impl Daemon {
             config.mounts[mount].kind = MountKind::Volume(name);
         }
         let id = self.engine().create_container(config.clone()).await?;
-        if let Err(error) = self.make_volumes(&config, &anonymous).await {
+        let made = async {
+            self.make_volumes(&config, &anonymous, &create.new_volumes).await?;
+            self.populate_volumes(&config, &image).await
+        };
+        if let Err(error) = made.await {
             self.engine().remove_container(&id.to_string(), true).await?;
             self.remove_anonymous(&config).await?;
             return Err(error);
         }
         self.engine().record_container(id, "create", &[]).await?;
-        Ok(id)
+        Ok((id, warnings))
     }
 
     /// A container's log driver: the daemon's where it names none, with the daemon's options where it is the same.
@@ -141,6 +151,21 @@ impl Daemon {
         if let Some(name) = others.network {
             config.network = NetworkMode::Container(self.engine().container(&name).await?.id);
         }
+        if let Some(name) = others.joins.pid {
+            config.pid = NamespaceMode::Container(self.engine().container(&name).await?.id);
+        }
+        if let Some(name) = others.joins.ipc {
+            let other = self.engine().container(&name).await?;
+            if !matches!(other.config.ipc, IpcMode::Shareable | IpcMode::Host) {
+                let text = format!(
+                    "cannot join IPC of a container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
+                     container)",
+                    other.id
+                );
+                return Err(ApiError::Invalid(text));
+            }
+            config.ipc = IpcMode::Container(other.id);
+        }
         for (name, alias) in others.links {
             let found = self.engine().container(&name).await;
             let missing = |e| match e {
@@ -156,12 +181,48 @@ impl Daemon {
     }
 
     /// Makes the volumes of a container that are not there; those at the indexes `anonymous` go with it.
-    async fn make_volumes(&self, config: &ContainerConfig, anonymous: &[usize]) -> Result<(), ApiError> {
+    async fn make_volumes(
+        &self,
+        config: &ContainerConfig,
+        anonymous: &[usize],
+        new: &BTreeMap<usize, NewVolume>,
+    ) -> Result<(), ApiError> {
         for (n, mount) in config.mounts.iter().enumerate() {
             let MountKind::Volume(name) = &mount.kind else { continue };
-            let labels = anonymous.contains(&n).then(|| (ANONYMOUS_LABEL.to_owned(), String::new()));
-            if self.engine().create_labelled_volume(name, &labels.into_iter().collect()).await? {
+            let NewVolume { mut labels, options } = new.get(&n).cloned().unwrap_or_default();
+            labels.extend(anonymous.contains(&n).then(|| (ANONYMOUS_LABEL.to_owned(), String::new())));
+            if self.engine().create_volume_with(name, &labels, &options).await? {
                 self.record(EventKind::Volume, "create", name, &[("driver", "local")]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what the image has into its new volumes.
+    async fn populate_volumes(&self, config: &ContainerConfig, image: &Image) -> Result<(), ApiError> {
+        for mount in config.mounts.iter().filter(|mount| !mount.options.no_copy) {
+            if let (MountKind::Volume(name), None) = (&mount.kind, &mount.options.subpath) {
+                self.engine().populate_volume(name, image, &mount.target).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the mounts of other containers, where the container has none of its own.
+    async fn mounts_from(
+        &self,
+        config: &mut ContainerConfig,
+        others: &[(String, bool)],
+    ) -> Result<(), ApiError> {
+        for (other, read_only) in others {
+            for mut mount in self.engine().container(other).await?.config.mounts {
+                let taken = config.mounts.iter().any(|own| own.target == mount.target);
+                if taken || !matches!(mount.kind, MountKind::Bind(_) | MountKind::Volume(_)) {
+                    continue;
+                }
+                mount.read_only |= read_only;
+                mount.options.no_copy = true;
+                config.mounts.push(mount);
             }
         }
         Ok(())
@@ -252,6 +313,9 @@ impl Daemon {
                 return Err(error.into());
             }
         };
+        if let Some((rows, columns)) = container.config.console_size.filter(|_| container.config.terminal) {
+            process.resize(rows, columns)?;
+        }
         let attached = self.attach_more(&container, more).await;
         self.engine().record_container(id, "start", &[]).await?;
         self.look_after(container, process, watched);
@@ -448,4 +512,16 @@ fn signal_named(name: &str) -> Result<i32, ApiError> {
 
 fn kill_signal() -> i32 {
     rustix::process::Signal::KILL.as_raw()
+}
+
+/// Adds an unnamed volume wherever the image wants one and nothing else is mounted.
+fn volumes_of(image: &Image, config: &mut ContainerConfig, anonymous: &mut Vec<usize>) {
+    // What an image says is no request that could be refused: a path that makes no sense is left out.
+    for target in image.config.config.volumes.keys().filter_map(|path| absolute(path).ok()) {
+        if config.mounts.iter().all(|mount| mount.target != target) && target != std::path::Path::new("/") {
+            let (kind, options) = (MountKind::Volume(String::new()), MountOptions::default());
+            config.mounts.push(Mount { target, kind, read_only: false, options });
+            anonymous.push(config.mounts.len() - 1);
+        }
+    }
 }

@@ -33,6 +33,8 @@ pub(crate) struct ExecSpec {
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
     pub(crate) privileged: bool,
+    /// By which its client leaves its terminal, as they were given.
+    pub(crate) detach_keys: String,
 }
 
 /// What became of an exec.

@@ -23,6 +23,34 @@ pub(crate) struct PullRequest {
 
 impl Daemon {
     /// An image that a container is to be made of. Docker names the image in full where it is missing.
+    /// Fails unless an image is for the platform that is asked for; a warning if none is and it is not for this host.
+    pub(crate) fn check_platform(
+        &self,
+        name: &str,
+        image: ImageId,
+        asked: Option<&str>,
+    ) -> Result<Option<String>, ApiError> {
+        let config = self.engine().images().get(image)?.config;
+        let own = format!("{}/{}", config.os, config.architecture);
+        // A variant is not compared: images seldom name theirs.
+        let plain = |text: &str| text.to_ascii_lowercase().split('/').take(2).collect::<Vec<_>>().join("/");
+        let host = Platform::host();
+        let host = format!("{}/{}", host.os, host.architecture);
+        match asked {
+            Some(asked) if plain(asked) != own && plain(asked) != config.os => {
+                Err(ApiError::NotFound(format!(
+                    "image with reference {name} was found but its platform ({own}) does not match the specified \
+                     platform ({asked})"
+                )))
+            }
+            None if own != host && !config.architecture.is_empty() => Ok(Some(format!(
+                "The requested image's platform ({own}) does not match the detected host platform ({host}) and no \
+                 specific platform was requested"
+            ))),
+            _ => Ok(None),
+        }
+    }
+
     pub(crate) fn image_for(&self, name: &str) -> Result<ImageId, ApiError> {
         if name.is_empty() {
             return Err(ApiError::Invalid("no image specified".to_owned()));

@@ -125,6 +125,7 @@ impl Daemon {
         &self,
         name: &str,
         mut labels: BTreeMap<String, String>,
+        options: &BTreeMap<String, String>,
     ) -> Result<Volume, ApiError> {
         let name = if name.is_empty() {
             labels.insert(super::container::ANONYMOUS_LABEL.to_owned(), String::new());
@@ -132,7 +133,7 @@ impl Daemon {
         } else {
             name.to_owned()
         };
-        if self.engine().create_labelled_volume(&name, &labels).await? {
+        if self.engine().create_volume_with(&name, &labels, options).await? {
             self.record(EventKind::Volume, "create", &name, &[("driver", "local")]).await?;
         }
         Ok(self.engine().volume(&name).await?)

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use super::endpoint::Endpoint;
 use super::host_config::{HostConfig, refuse_unsupported};
+use super::mounts::NewVolume;
+use super::namespaces::Joins;
 use super::networking::{Asked, networking};
 use super::version::Version;
 use super::{mounts, ports};
@@ -26,6 +28,7 @@ pub(crate) struct Body {
     user: String,
     tty: bool,
     open_stdin: bool,
+    stdin_once: bool,
     env: Vec<String>,
     cmd: Option<Words>,
     pub(crate) image: String,
@@ -99,6 +102,8 @@ struct NetworkingConfig {
 pub(crate) struct Others {
     /// Whose network is shared.
     pub(crate) network: Option<String>,
+    /// Whose other namespaces are.
+    pub(crate) joins: Joins,
     /// Containers that it is told of, each with what it is called there.
     pub(crate) links: Vec<(String, String)>,
 }
@@ -115,6 +120,10 @@ pub(crate) struct Create {
     pub(crate) others: Others,
     /// Where each of its unnamed volumes goes; the index is of `config.mounts`, whose name is still to be given.
     pub(crate) anonymous: Vec<usize>,
+    /// How volumes are made that are not there, by the index of the mount.
+    pub(crate) new_volumes: BTreeMap<usize, NewVolume>,
+    /// Containers whose mounts it gets, and whether to be read only.
+    pub(crate) volumes_from: Vec<(String, bool)>,
     /// Directories of the host that are made if absent, as for `-v`.
     pub(crate) make_sources: Vec<std::path::PathBuf>,
 }
@@ -147,7 +156,8 @@ pub(crate) fn create(
     };
     let networking = networking(&host, &asked, body.networking_config.endpoints_config, version)?;
     let mounts = mounts::parse(&host, body.volumes.keys())?;
-    let config = ContainerConfig {
+    let volumes_from = mounts::volumes_from(&host.volumes_from)?;
+    let mut config = ContainerConfig {
         name: name.map(str::to_owned),
         program: Program::Command { entrypoint, command },
         env: body.env,
@@ -167,7 +177,11 @@ pub(crate) fn create(
         publish_all: host.publish_all_ports,
         restart: host.restart()?,
         extra_hosts: host.extra_hosts()?,
-        security: host.security()?,
+        security: host.privileges.security()?,
+        devices: host.privileges.devices()?,
+        groups: host.group_add.clone(),
+        console_size: host.console_size(),
+        stdin_stays: body.open_stdin && !body.stdin_once,
         resources: host.resources()?,
         read_only: host.readonly_rootfs,
         shm_size: host.shm_size()?,
@@ -181,13 +195,16 @@ pub(crate) fn create(
     };
     let healthcheck = body.healthcheck;
     let logging = host.logging();
-    let others = Others { network: networking.shared, links: networking.links };
+    let joins = host.namespaces(&mut config)?;
+    let others = Others { network: networking.shared, joins, links: networking.links };
     Ok(Create {
         config,
         healthcheck,
         logging,
         others,
         anonymous: mounts.anonymous,
+        new_volumes: mounts.new_volumes,
+        volumes_from,
         make_sources: mounts.make_sources,
     })
 }

@@ -3,32 +3,26 @@
 use std::collections::BTreeMap;
 
 use engine::DnsSettings;
-use engine::runtime::spec::{Resources, Seccomp, Security};
-use engine::runtime::{Capabilities, RestartPolicy};
+use engine::runtime::RestartPolicy;
+use engine::runtime::spec::Resources;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::limits::{Limits, positive};
+use super::privileges::Privileges;
 use crate::error::ApiError;
-
-/// The least memory that Docker lets a container have, in bytes.
-const MEMORY_MIN: i64 = 6 << 20;
-/// A period of the CPU scheduler, in microseconds, where none is given.
-const CPU_PERIOD: i64 = 100_000;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct HostConfig {
     pub(super) binds: Vec<String>,
+    pub(super) volumes_from: Vec<String>,
     pub(super) mounts: Vec<super::mounts::Mount>,
     pub(super) tmpfs: BTreeMap<String, String>,
     pub(super) network_mode: String,
     pub(super) auto_remove: bool,
     pub(super) init: bool,
     pub(super) readonly_rootfs: bool,
-    privileged: bool,
-    cap_add: Vec<String>,
-    cap_drop: Vec<String>,
-    security_opt: Vec<String>,
     pub(super) extra_hosts: Vec<String>,
     pub(super) links: Vec<String>,
     pub(super) dns: Vec<String>,
@@ -37,22 +31,24 @@ pub(crate) struct HostConfig {
     #[serde(rename = "UTSMode")]
     pub(super) uts_mode: String,
     shm_size: i64,
-    memory: i64,
-    memory_swap: i64,
-    nano_cpus: i64,
-    cpu_period: i64,
-    cpu_quota: i64,
-    cpu_shares: i64,
-    cpuset_cpus: String,
-    pids_limit: i64,
-    oom_score_adj: i32,
-    ulimits: Vec<Ulimit>,
     pub(super) port_bindings: BTreeMap<String, Vec<super::ports::PortBinding>>,
     pub(super) publish_all_ports: bool,
     restart_policy: Restart,
     log_config: Typed,
-    ipc_mode: String,
-    cgroupns_mode: String,
+    pub(super) group_add: Vec<String>,
+    pub(super) sysctls: BTreeMap<String, String>,
+    pub(super) pid_mode: String,
+    pub(super) ipc_mode: String,
+    pub(super) cgroupns_mode: String,
+    pub(super) userns_mode: String,
+    runtime: String,
+    isolation: String,
+    storage_opt: BTreeMap<String, String>,
+    console_size: Option<(u16, u16)>,
+    #[serde(flatten)]
+    limits: Limits,
+    #[serde(flatten)]
+    pub(super) privileges: Privileges,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -72,47 +68,9 @@ struct Typed {
     config: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Ulimit {
-    name: String,
-    #[serde(default)]
-    soft: i64,
-    #[serde(default)]
-    hard: i64,
-}
-
 /// What this engine lacks, and how the client calls it.
-const UNSUPPORTED: [(&str, &str); 28] = [
-    ("VolumesFrom", "--volumes-from"),
-    ("VolumeDriver", "--volume-driver"),
-    ("ContainerIDFile", "ContainerIDFile"),
-    ("GroupAdd", "--group-add"),
-    ("Cgroup", "Cgroup"),
-    ("CgroupParent", "--cgroup-parent"),
-    ("PidMode", "--pid"),
-    ("UTSMode", "--uts"),
-    ("UsernsMode", "--userns"),
-    ("Sysctls", "--sysctl"),
-    ("Runtime", "--runtime"),
-    ("StorageOpt", "--storage-opt"),
-    ("Isolation", "--isolation"),
-    ("Devices", "--device"),
-    ("DeviceCgroupRules", "--device-cgroup-rule"),
-    ("DeviceRequests", "--gpus"),
-    ("BlkioWeight", "--blkio-weight"),
-    ("BlkioWeightDevice", "--blkio-weight-device"),
-    ("BlkioDeviceReadBps", "--device-read-bps"),
-    ("BlkioDeviceWriteBps", "--device-write-bps"),
-    ("BlkioDeviceReadIOps", "--device-read-iops"),
-    ("BlkioDeviceWriteIOps", "--device-write-iops"),
-    ("CpuRealtimePeriod", "--cpu-rt-period"),
-    ("CpuRealtimeRuntime", "--cpu-rt-runtime"),
-    ("CpusetMems", "--cpuset-mems"),
-    ("MemoryReservation", "--memory-reservation"),
-    ("OomKillDisable", "--oom-kill-disable"),
-    ("Annotations", "--annotation"),
-];
+const UNSUPPORTED: [(&str, &str); 3] =
+    [("VolumeDriver", "--volume-driver"), ("Cgroup", "Cgroup"), ("CgroupParent", "--cgroup-parent")];
 
 /// Fails if one of these options is given a value that asks for something.
 pub(super) fn refuse_unsupported(
@@ -140,16 +98,7 @@ fn is_empty(value: &Value) -> bool {
 impl HostConfig {
     pub(super) fn refuse_unsupported(&self) -> Result<(), ApiError> {
         refuse_unsupported(&self.rest, &UNSUPPORTED)?;
-        let others = [
-            (matches!(self.ipc_mode.as_str(), "" | "private" | "shareable"), "--ipc"),
-            (matches!(self.cgroupns_mode.as_str(), "" | "private"), "--cgroupns"),
-            (self.memory_swap >= 0, "--memory-swap -1"),
-            (self.rest.get("MemorySwappiness").is_none_or(|v| v.as_i64() == Some(-1)), "--memory-swappiness"),
-        ];
-        match others.iter().find(|(fine, _)| !fine) {
-            Some((_, option)) => Err(ApiError::Unsupported((*option).to_owned())),
-            None => Ok(()),
-        }
+        self.check_names()
     }
 
     pub(super) fn dns(&self) -> Result<DnsSettings, ApiError> {
@@ -162,82 +111,28 @@ impl HostConfig {
         Ok(DnsSettings { servers, search: self.dns_search.clone(), options: self.dns_options.clone() })
     }
 
-    pub(super) fn security(&self) -> Result<Security, ApiError> {
-        let mut security = Security::default();
-        let named = |option: &str, names: &[String]| {
-            names.iter().try_fold(Capabilities::NONE, |set, name| {
-                let parsed: Result<Capabilities, _> = name.parse();
-                let unknown = || format!("invalid {option}: unknown capability: {name:?}");
-                parsed.map(|one| set.with(one)).map_err(|_| ApiError::Invalid(unknown()))
-            })
-        };
-        let (add, drop) = (named("CapAdd", &self.cap_add)?, named("CapDrop", &self.cap_drop)?);
-        // As Docker: `--cap-drop ALL --cap-add X` is X alone, and `--cap-add ALL --cap-drop X` all but X.
-        let all = Capabilities::all();
-        security.capabilities = if drop == all {
-            add
-        } else if add == all {
-            all.without(drop)
-        } else {
-            security.capabilities.with(add).without(drop)
-        };
-        for option in &self.security_opt {
-            let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
-            match (name, value) {
-                ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
-                ("no-new-privileges", "false") | ("seccomp", "builtin") | ("label" | "apparmor", _) => {}
-                ("seccomp", "unconfined") => security.seccomp = Seccomp::Unconfined,
-                ("systempaths", "unconfined") => {
-                    security.masked_paths.clear();
-                    security.read_only_paths.clear();
-                }
-                ("seccomp", _) => {
-                    return Err(ApiError::Unsupported("--security-opt seccomp=PROFILE".to_owned()));
-                }
-                _ => return Err(ApiError::Invalid(format!("invalid --security-opt 2: {option:?}"))),
-            }
-        }
-        if self.privileged {
-            security.capabilities = all;
-            security.seccomp = Seccomp::Unconfined;
-            security.masked_paths.clear();
-            security.read_only_paths.clear();
-            security.all_devices = true;
-            security.writable_sys = true;
-        }
-        Ok(security)
+    pub(super) fn resources(&self) -> Result<Resources, ApiError> {
+        self.limits.resources()
     }
 
-    pub(super) fn resources(&self) -> Result<Resources, ApiError> {
-        if self.memory != 0 && self.memory < MEMORY_MIN {
-            return Err(ApiError::Invalid("Minimum memory limit allowed is 6MB".to_owned()));
+    /// Rows and columns of its terminal from the start on.
+    pub(super) fn console_size(&self) -> Option<(u16, u16)> {
+        self.console_size.filter(|&(rows, columns)| rows != 0 && columns != 0)
+    }
+
+    fn check_names(&self) -> Result<(), ApiError> {
+        if !matches!(self.runtime.as_str(), "" | "runc" | "io.containerd.runc.v2") {
+            return Err(ApiError::Invalid(format!("unknown or invalid runtime name: {}", self.runtime)));
         }
-        if self.memory_swap > 0 && self.memory_swap < self.memory {
-            let text = "Minimum memoryswap limit should be larger than memory limit, see usage";
+        if !matches!(self.isolation.as_str(), "" | "default") {
+            let text = format!("invalid isolation ({}): only \"default\" is supported", self.isolation);
+            return Err(ApiError::Invalid(text));
+        }
+        if !self.storage_opt.is_empty() {
+            let text = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
             return Err(ApiError::Invalid(text.to_owned()));
         }
-        let period = if self.cpu_period > 0 { self.cpu_period } else { CPU_PERIOD };
-        let of_quota = positive("CpuQuota", self.cpu_quota)?.map(|quota| {
-            let nanos = i128::from(quota) * 1_000_000_000 / i128::from(period);
-            u64::try_from(nanos).unwrap_or(u64::MAX)
-        });
-        let nano_cpus = positive("NanoCpus", self.nano_cpus)?;
-        if nano_cpus.is_some() && of_quota.is_some() {
-            let text = "Conflicting options: Nano CPUs and CPU Quota cannot both be set.";
-            return Err(ApiError::Invalid(text.to_owned()));
-        }
-        let limit = |value| u64::try_from(value).ok(); // negative is unlimited
-        let rlimit = |u: &Ulimit| (u.name.to_ascii_lowercase(), (limit(u.soft), limit(u.hard)));
-        Ok(Resources {
-            memory: positive("Memory", self.memory)?,
-            memory_swap: positive("MemorySwap", self.memory_swap)?,
-            nano_cpus: nano_cpus.or(of_quota),
-            cpu_shares: positive("CpuShares", self.cpu_shares)?,
-            cpuset_cpus: Some(self.cpuset_cpus.clone()).filter(|cpus| !cpus.is_empty()),
-            pids: u64::try_from(self.pids_limit).ok().filter(|&pids| pids > 0), // -1 is unlimited
-            rlimits: self.ulimits.iter().map(rlimit).collect(),
-            oom_score_adj: Some(self.oom_score_adj).filter(|&adj| adj != 0),
-        })
+        Ok(())
     }
 
     pub(super) fn restart(&self) -> Result<RestartPolicy, ApiError> {
@@ -277,10 +172,4 @@ impl HostConfig {
         };
         self.extra_hosts.iter().map(pair).collect()
     }
-}
-
-/// Zero stands for what was not given.
-fn positive(name: &str, value: i64) -> Result<Option<u64>, ApiError> {
-    let value = u64::try_from(value).map_err(|_| ApiError::Invalid(format!("invalid {name}: {value}")))?;
-    Ok(Some(value).filter(|&value| value > 0))
 }

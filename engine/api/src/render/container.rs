@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine::image::Image;
+use engine::runtime::spec::Propagation;
 use engine::runtime::{Health, HealthStatus, State, Status};
 use engine::{Container, ContainerConfig, MountKind, Program, Protocol};
 use jiff::Timestamp;
@@ -14,7 +15,9 @@ use crate::act::{KILLED, Seen, network_mode};
 use crate::parse::Version;
 
 /// `containers/{id}/json`.
-pub(crate) fn container(seen: &Seen, version: Version) -> Value {
+///
+/// `layers` are the directories of its image, topmost first.
+pub(crate) fn container(seen: &Seen, layers: &[PathBuf], version: Version) -> Value {
     let Seen { container, process, .. } = seen;
     let (program, args) = process.args.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
     let config = &container.config;
@@ -39,12 +42,22 @@ pub(crate) fn container(seen: &Seen, version: Version) -> Value {
         "AppArmorProfile": "",
         "ExecIDs": seen.execs.as_slice().first().map(|_| &seen.execs),
         "HostConfig": host_config(config),
-        "GraphDriver": { "Name": "overlay2", "Data": null },
+        "GraphDriver": { "Name": "overlay2", "Data": overlay(container, layers) },
         "Mounts": mount_points(container, &seen.volumes),
         "Config": configuration(seen),
         "NetworkSettings": network_settings(seen, version),
     });
     with_size(value, seen)
+}
+
+/// Where its root file system comes together.
+fn overlay(container: &Container, layers: &[PathBuf]) -> Value {
+    let file = |name: &str| container.log_path.with_file_name(name);
+    let layers: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
+    json!({
+        "ID": container.id.to_string(), "LowerDir": layers.join(":"), "MergedDir": file("rootfs"),
+        "UpperDir": file("upper"), "WorkDir": file("work"),
+    })
 }
 
 /// `Config` of a container: what its image and its maker say.
@@ -256,6 +269,14 @@ fn health(health: &Health, running: bool) -> Value {
     json!({ "Status": status, "FailingStreak": health.failing_streak, "Log": log.collect::<Vec<_>>() })
 }
 
+fn propagation(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Private => "rprivate",
+        Propagation::Slave => "rslave",
+        Propagation::Shared => "rshared",
+    }
+}
+
 /// What is mounted, as `Mounts` of a container.
 fn mount_points(container: &Container, volumes: &Path) -> Vec<Value> {
     let point = |mount: &engine::Mount| {
@@ -265,7 +286,7 @@ fn mount_points(container: &Container, volumes: &Path) -> Vec<Value> {
         Some(match &mount.kind {
             MountKind::Bind(source) => json!({
                 "Type": "bind", "Source": source, "Destination": target,
-                "Mode": mode, "RW": rw, "Propagation": "rprivate",
+                "Mode": mode, "RW": rw, "Propagation": propagation(mount.options.propagation),
             }),
             MountKind::Volume(name) => json!({
                 "Type": "volume", "Name": name, "Source": volumes.join(name).join("_data"), "Destination": target,

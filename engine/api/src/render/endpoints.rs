@@ -15,10 +15,11 @@ pub(super) fn network_settings(seen: &Seen, version: Version) -> Value {
     // The default network's values stand here as well; they went with 1.52.
     let bridge = networks.get("bridge").cloned().unwrap_or(Value::Null);
     let of = |name: &str, empty: Value| bridge.get(name).cloned().unwrap_or(empty);
+    let pid = seen.container.state.as_ref().and_then(|state| state.pid).filter(|_| seen.container.running);
     json!({
         "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": "",
+        "SandboxID": pid.map(|_| seen.container.id.to_string()).unwrap_or_default(),
+        "SandboxKey": pid.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
         "Ports": ports(&seen.container),
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::runtime::spec::{Resources, Seccomp};
 use engine::runtime::{Capabilities, RestartPolicy};
-use engine::{ContainerConfig, MountKind};
+use engine::{ContainerConfig, IpcMode, MountKind, NamespaceMode};
 use serde_json::{Value, json};
 
 use crate::act::network_mode;
@@ -13,17 +13,25 @@ use crate::act::network_mode;
 const ONLY_IF_GIVEN: [&str; 7] =
     ["Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs", "VolumeDriver"];
 /// Options that are shown as they are now, rather than as they were asked for.
-const RENDERED: [&str; 13] = [
+const RENDERED: [&str; 21] = [
     "AutoRemove",
+    "BlkioWeight",
     "CapAdd",
     "CapDrop",
+    "CpuPeriod",
+    "CpuQuota",
     "CpuShares",
     "CpusetCpus",
+    "CpusetMems",
+    "IpcMode",
     "Memory",
+    "MemoryReservation",
     "MemorySwap",
     "MemorySwappiness",
     "NanoCpus",
     "NetworkMode",
+    "OomKillDisable",
+    "PidMode",
     "PidsLimit",
     "RestartPolicy",
     "ShmSize",
@@ -69,13 +77,23 @@ pub(super) fn host_config(config: &ContainerConfig) -> Value {
         "CapDrop": some(named(if security.capabilities == all { Capabilities::NONE } else {
             default.without(security.capabilities)
         })),
-        "CgroupnsMode": "private",
+        "CgroupnsMode": if config.host_cgroups { "host" } else { "private" },
         "Dns": [], "DnsOptions": [], "DnsSearch": [],
         "ExtraHosts": some(config.extra_hosts.iter().map(|(name, at)| format!("{name}:{at}")).collect()),
         "GroupAdd": null,
-        "IpcMode": "private",
+        "IpcMode": match config.ipc {
+            IpcMode::Private => "private".to_owned(),
+            IpcMode::Shareable => "shareable".to_owned(),
+            IpcMode::None => "none".to_owned(),
+            IpcMode::Host => "host".to_owned(),
+            IpcMode::Container(other) => format!("container:{other}"),
+        },
         "Cgroup": "", "Links": null,
-        "PidMode": "",
+        "PidMode": match config.pid {
+            NamespaceMode::Private => String::new(),
+            NamespaceMode::Host => "host".to_owned(),
+            NamespaceMode::Container(other) => format!("container:{other}"),
+        },
         "Privileged": privileged,
         "PublishAllPorts": config.publish_all,
         "ReadonlyRootfs": config.read_only,
@@ -144,17 +162,21 @@ fn limits(resources: &Resources) -> Value {
         "Memory": resources.memory.unwrap_or(0),
         "NanoCpus": resources.nano_cpus.unwrap_or(0),
         "CgroupParent": "",
-        "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [],
+        "BlkioWeight": resources.block_io.weight.unwrap_or(0), "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [],
         "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [],
         "CpuCount": 0, "CpuPercent": 0, "IOMaximumBandwidth": 0, "IOMaximumIOps": 0,
-        "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0,
+        "CpuPeriod": resources.cpu_period.unwrap_or(0), "CpuQuota": resources.cpu_quota.unwrap_or(0), "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0,
         "CpusetCpus": resources.cpuset_cpus.clone().unwrap_or_default(),
-        "CpusetMems": "",
+        "CpusetMems": resources.cpuset_mems.clone().unwrap_or_default(),
         "Devices": [], "DeviceCgroupRules": null, "DeviceRequests": null,
-        "MemoryReservation": 0,
-        "MemorySwap": resources.memory_swap.or(resources.memory.map(|m| m.saturating_mul(2))).unwrap_or(0),
-        "MemorySwappiness": null,
-        "OomKillDisable": false,
+        "MemoryReservation": resources.memory_reservation.unwrap_or(0),
+        "MemorySwap": match resources.memory_swap {
+            Some(u64::MAX) => json!(-1),
+            Some(bytes) => json!(bytes),
+            None => json!(resources.memory.map_or(0, |memory| memory.saturating_mul(2))),
+        },
+        "MemorySwappiness": resources.swappiness,
+        "OomKillDisable": resources.oom_kill_disable,
         "OomScoreAdj": resources.oom_score_adj.unwrap_or(0),
         "PidsLimit": resources.pids,
         "Ulimits": some(ulimits.collect()),

@@ -102,7 +102,7 @@ pub(crate) fn volume(volume: &Volume) -> Value {
         "Labels": Some(&volume.labels).filter(|labels| !labels.is_empty()),
         "Mountpoint": volume.directory,
         "Name": volume.name,
-        "Options": null,
+        "Options": Some(&volume.options).filter(|options| !options.is_empty()),
         "Scope": "local",
     })
 }

@@ -162,15 +162,18 @@ pub(super) async fn create(daemon: &Daemon, mut call: Call) -> Result<Response, 
     let body = parse::CreateBody::read(call.json().await?)?;
     let name = call.query.text("name").map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
     let image = daemon.image_for(&body.image)?;
+    let platform = daemon.check_platform(&body.image, image, call.query.text("platform"))?;
     let create = parse::create(name.as_deref(), image, body, call.version)?;
-    let id = daemon.create(create).await?;
-    Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string(), "Warnings": [] })))
+    let (id, mut warnings) = daemon.create(create).await?;
+    warnings.extend(platform);
+    Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string(), "Warnings": warnings })))
 }
 
 pub(super) async fn inspect(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
     let container = daemon.engine().container(id).await?;
     let seen = daemon.see(container, &mut Images::default(), call.query.flag("size")).await?;
-    Ok(render::ok(&render::container(&seen, call.version)))
+    let layers = seen.image.as_ref().map(|image| daemon.engine().images().layer_dirs(image));
+    Ok(render::ok(&render::container(&seen, &layers.unwrap_or_default(), call.version)))
 }
 
 pub(super) async fn start(daemon: &Daemon, id: &str) -> Result<Response, ApiError> {
@@ -256,18 +259,30 @@ pub(super) fn size(call: &Call) -> Result<(u16, u16), ApiError> {
 
 pub(super) async fn attach(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
     let query = &call.query;
-    if query.flag("logs") {
-        return Err(ApiError::Unsupported("attaching with earlier output".to_owned()));
-    }
-    if !query.flag("stream") {
+    let (logs, live) = (query.flag("logs"), query.flag("stream"));
+    if !logs && !live {
         return Err(ApiError::Invalid("either logs or stream must be asked for".to_owned()));
     }
+    let detach_keys = parse::detach_keys(query.text("detachKeys"))?;
     let container = daemon.engine().container(id).await?;
-    let stdin = query.flag("stdin");
+    if live && container.is_paused() {
+        let text = format!("container {id} is paused, unpause the container before attach");
+        return Err(ApiError::Conflict(text));
+    }
+    let stdin = query.flag("stdin") && live;
     let wanted = stream::Wanted { stdout: query.flag("stdout"), stderr: query.flag("stderr") };
-    let process = daemon.attach(&container, stdin).await?;
+    // In this order as Docker: what is written in between is missed rather than told twice.
+    let earlier = match logs {
+        true => Some(super::logs::earlier(daemon, &container, wanted).await?),
+        false => None,
+    };
+    let process = match live {
+        true => daemon.attach(&container, stdin).await?,
+        // One that says nothing and has ended.
+        false => tokio::net::UnixStream::pair()?.0,
+    };
     let terminal = container.config.terminal;
     daemon.engine().record_container(container.id, "attach", &[]).await?;
-    let joined = stream::Joined { process, stdin, wanted, terminal, ended: None };
+    let joined = stream::Joined { process, stdin, wanted, terminal, earlier, detach_keys, ended: None };
     Ok(stream::hijack(call.upgrade, stream::content_type(terminal, call.version), joined))
 }

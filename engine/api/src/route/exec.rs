@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::container::size;
 use crate::act::{Daemon, ExecSpec, ExecView};
 use crate::error::ApiError;
-use crate::parse::Call;
+use crate::parse::{self, Call};
 use crate::{render, stream};
 
 /// As Docker's `ExecConfig`.
@@ -22,6 +22,7 @@ struct Create {
     privileged: bool,
     user: String,
     working_dir: String,
+    detach_keys: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -44,7 +45,9 @@ pub(super) async fn create(daemon: &Daemon, mut call: Call, container: &str) -> 
         stdout: body.attach_stdout,
         stderr: body.attach_stderr,
         privileged: body.privileged,
+        detach_keys: body.detach_keys,
     };
+    parse::detach_keys(Some(&spec.detach_keys))?;
     let id = daemon.create_exec(container, spec).await?;
     Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string() })))
 }
@@ -66,6 +69,8 @@ pub(super) async fn start(daemon: &Daemon, mut call: Call, id: &str) -> Result<R
         // What was not asked for is not in it.
         wanted: stream::Wanted { stdout: true, stderr: true },
         terminal: spec.terminal,
+        earlier: None,
+        detach_keys: parse::detach_keys(Some(&spec.detach_keys))?,
         ended: Some(started.ended),
     };
     Ok(stream::hijack(call.upgrade, stream::content_type(spec.terminal, call.version), joined))
@@ -97,7 +102,7 @@ fn view(exec: &ExecView) -> Value {
         "OpenStderr": spec.stderr,
         "CanRemove": exec.exit_code.is_some(),
         "ContainerID": exec.container.to_string(),
-        "DetachKeys": "",
+        "DetachKeys": spec.detach_keys,
         "Pid": exec.pid.unwrap_or(0),
     })
 }

@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use engine::Logs;
 use engine::runtime::log::Lines;
-use futures::stream::unfold;
+use engine::{Container, Logs};
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, unfold};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
@@ -60,6 +61,31 @@ pub(super) async fn logs(daemon: &Daemon, call: Call, id: &str) -> Result<Respon
         selection.next(log).await.map(|(bytes, log)| (bytes, (log, false)))
     }));
     Ok(render::stream(content_type(terminal, call.version), body))
+}
+
+/// What a container has written so far, for who attaches to it.
+pub(super) async fn earlier(
+    daemon: &Daemon,
+    container: &Container,
+    wanted: Wanted,
+) -> Result<BoxStream<'static, Bytes>, ApiError> {
+    if !container.config.logging.is_kept() {
+        return Ok(futures::stream::empty().boxed());
+    }
+    let framed = !container.config.terminal;
+    let selection = Selection { wanted, since: None, until: None, timestamps: false, details: false, framed };
+    let log = daemon.engine().logs(container, None, false).await?;
+    let told = unfold(log, move |log| async move {
+        match selection.next(log).await? {
+            (Ok(bytes), log) => Some((bytes, log)),
+            (Err(error), _) => {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(error, "cannot tell all of a container's earlier output");
+                None
+            }
+        }
+    });
+    Ok(told.boxed())
 }
 
 impl Selection {

@@ -133,11 +133,8 @@ pub(super) async fn create_volume(daemon: &Daemon, mut call: Call) -> Result<Res
             body.name, body.driver
         )));
     }
-    refuse(&[
-        (!body.driver_opts.is_empty(), "--opt of volumes"),
-        (body.cluster_volume_spec.is_some(), "a cluster volume"),
-    ])?;
-    let volume = daemon.create_volume(&body.name, body.labels).await?;
+    refuse(&[(body.cluster_volume_spec.is_some(), "a cluster volume")])?;
+    let volume = daemon.create_volume(&body.name, body.labels, &body.driver_opts).await?;
     Ok(render::json(StatusCode::CREATED, &render::volume(&volume)))
 }
 

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use engine_network::PortMapping;
-use engine_runtime::spec::{Resources, Security};
+use engine_runtime::spec::{DeviceAccess, Propagation, Resources, Security};
 use engine_runtime::{HealthCheck, RestartPolicy};
 use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,12 @@ pub struct ContainerConfig {
     pub terminal: bool,
     /// Keep its standard input open for whoever attaches.
     pub stdin: bool,
+    /// It stays open when a client has said all, for the next.
+    #[serde(default)]
+    pub stdin_stays: bool,
+    /// Rows and columns of its terminal from the start on.
+    #[serde(default)]
+    pub console_size: Option<(u16, u16)>,
     /// Run a small init as its PID 1.
     pub init: bool,
     /// The id's first twelve digits if absent.
@@ -88,7 +94,13 @@ pub struct ContainerConfig {
     pub pid: NamespaceMode,
     /// Whose System V IPC, message queues and /dev/shm it has.
     #[serde(default)]
-    pub ipc: NamespaceMode,
+    pub ipc: IpcMode,
+    /// It sees the host's cgroups above its own.
+    #[serde(default)]
+    pub host_cgroups: bool,
+    /// Devices of the host that it has.
+    #[serde(default)]
+    pub devices: Vec<DeviceMapping>,
     /// It has the host's host name.
     #[serde(default)]
     pub host_uts: bool,
@@ -145,6 +157,24 @@ pub struct Mount {
     pub kind: MountKind,
     /// No writes through it.
     pub read_only: bool,
+    /// What else was asked for.
+    #[serde(default)]
+    pub options: MountOptions,
+}
+
+/// How something is mounted, where that is not as usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountOptions {
+    /// How later mounts reach the other side of a bind mount.
+    pub propagation: Propagation,
+    /// A bind mount without what is mounted below its source.
+    pub non_recursive: bool,
+    /// A volume's file or directory instead of all of it.
+    pub subpath: Option<PathBuf>,
+    /// A new volume does not get what the image has there.
+    pub no_copy: bool,
+    /// Permission bits of an in-memory file system's root.
+    pub mode: Option<u32>,
 }
 
 /// What is mounted.
@@ -189,6 +219,33 @@ pub enum NamespaceMode {
     Host,
     /// Another container's, which has to run.
     Container(ContainerId),
+}
+
+/// Whose System V IPC, message queues and /dev/shm a container has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpcMode {
+    /// Its own.
+    #[default]
+    Private,
+    /// Its own, which others may join.
+    Shareable,
+    /// Its own, without a /dev/shm.
+    None,
+    /// The host's.
+    Host,
+    /// Another container's, which has to run.
+    Container(ContainerId),
+}
+
+/// A device of the host, or all in a directory, that a container has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceMapping {
+    /// Where on the host.
+    pub host: PathBuf,
+    /// Where in the container.
+    pub container: PathBuf,
+    /// How it may be used.
+    pub access: DeviceAccess,
 }
 
 /// A container's place on a network, as it was asked for.
@@ -243,6 +300,8 @@ impl ContainerConfig {
             user: None,
             terminal: false,
             stdin: false,
+            stdin_stays: false,
+            console_size: None,
             init: false,
             hostname: None,
             mounts: Vec::new(),
@@ -264,7 +323,9 @@ impl ContainerConfig {
             tether: false,
             shm_size: 64 << 20,
             pid: NamespaceMode::Private,
-            ipc: NamespaceMode::Private,
+            ipc: IpcMode::Private,
+            host_cgroups: false,
+            devices: Vec::new(),
             host_uts: false,
             domainname: None,
             groups: Vec::new(),

@@ -50,6 +50,12 @@ impl Engine {
         self.catalog().update_config(row.id, &to_json(&config)?).await
     }
 
+    /// Takes away the limits that this host cannot set and Docker does without; what it says of each.
+    pub fn discard_limits(&self, resources: &mut Resources) -> Result<Vec<String>, Error> {
+        let hierarchies = Hierarchies::detect(self.paths()).at(&self.paths().cgroup)?;
+        Ok(hierarchies.discard(resources))
+    }
+
     /// What counts what a container uses.
     pub fn meter(&self, id: ContainerId) -> Result<Meter, Error> {
         let path = &self.paths().cgroup;

@@ -24,8 +24,8 @@ use crate::network::write_names;
 use crate::ports::all_exposed;
 
 pub use config::{
-    ContainerConfig, EndpointConfig, HOST_GATEWAY, Link, Mount, MountKind, NamespaceMode, NetworkMode,
-    Program,
+    ContainerConfig, DeviceMapping, EndpointConfig, HOST_GATEWAY, IpcMode, Link, Mount, MountKind,
+    MountOptions, NamespaceMode, NetworkMode, Program,
 };
 pub(crate) use link::Linked;
 pub(crate) use place::Place;

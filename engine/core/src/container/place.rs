@@ -107,7 +107,7 @@ impl Engine {
     async fn make_room(&self, id: ContainerId, network: &Network, wanted: Ipv4Addr) -> Result<(), Error> {
         for (holder, address) in self.network_members(network).await? {
             let in_the_way = if holder == id { address != wanted } else { address == wanted };
-            if in_the_way && (holder == id || !self.is_running(holder)?) {
+            if in_the_way && (holder == id || !self.container(&holder.to_string()).await?.running) {
                 self.catalog().release_address(holder, network.id).await?;
             }
         }

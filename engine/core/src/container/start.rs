@@ -9,7 +9,7 @@ use engine_runtime::spec::{HostCommand, Process as ProcessSpec, Spec};
 use engine_runtime::{Client, ClientError, ExecStreams, Joined, NamespacesOf, Running, Starting, StdStreams};
 use engine_types::ContainerId;
 
-use super::{ContainerConfig, MountKind, NamespaceMode, NetworkMode, Place, not_running};
+use super::{ContainerConfig, IpcMode, MountKind, NamespaceMode, NetworkMode, Place, not_running};
 use crate::catalog::from_json;
 use crate::engine::{Engine, blocking};
 use crate::error::{At, Error};
@@ -108,13 +108,13 @@ impl Engine {
             joined.network =
                 Some(network.ok_or(Error::JoinNotRunning { what: "network", container: other })?);
         }
-        for (mode, what, place) in
-            [(config.pid, "PID", &mut joined.pid), (config.ipc, "IPC", &mut joined.ipc)]
-        {
-            if let NamespaceMode::Container(other) = mode {
-                let init = self.namespaces_of(other, what).await?.init;
-                *place = Some(init.ok_or(Error::JoinNotRunning { what, container: other })?);
-            }
+        if let NamespaceMode::Container(other) = config.pid {
+            let init = self.namespaces_of(other, "PID").await?.init;
+            joined.pid = Some(init.ok_or(Error::JoinNotRunning { what: "PID", container: other })?);
+        }
+        if let IpcMode::Container(other) = config.ipc {
+            let init = self.namespaces_of(other, "IPC").await?.init;
+            joined.ipc = Some(init.ok_or(Error::JoinNotRunning { what: "IPC", container: other })?);
         }
         Ok(joined)
     }

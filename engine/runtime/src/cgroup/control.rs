@@ -59,7 +59,7 @@ impl Cgroup {
         match (&mut self.layout, hierarchies) {
             (Layout::V2 { dir, .. }, _) => v2::apply(dir, resources),
             (Layout::V1 { dirs }, Hierarchies::V1 { controllers }) => {
-                if resources.cpuset_cpus.is_some() {
+                if resources.cpuset_cpus.is_some() || resources.cpuset_mems.is_some() {
                     v1::join_cpuset(dirs, controllers)?;
                 }
                 v1::apply(dirs, resources, &mut Vec::new())

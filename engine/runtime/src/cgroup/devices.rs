@@ -4,18 +4,7 @@ use std::fmt;
 
 use engine_sys::bpf::Instruction;
 
-use crate::spec::{DeviceAccess, Security};
-
-/// One allowed device, or all of a kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rule {
-    block: bool,
-    /// `None` is any.
-    major: Option<u32>,
-    /// `None` is any.
-    minor: Option<u32>,
-    access: DeviceAccess,
-}
+use crate::spec::{DeviceAccess, DeviceRule as Rule, Security};
 
 /// What every container may use (runc's `AllowedDevices`): making any node, and the standard ones.
 const STANDARD: [(Option<u32>, Option<u32>); 9] = [
@@ -41,7 +30,8 @@ pub(super) fn allowed(security: &Security) -> Vec<Rule> {
         minor: Some(device.minor),
         access: device.access,
     });
-    [any(false), any(true)].into_iter().chain(standard).chain(asked).collect()
+    let rules = security.device_rules.iter().copied();
+    [any(false), any(true)].into_iter().chain(standard).chain(asked).chain(rules).collect()
 }
 
 impl fmt::Display for Rule {

@@ -5,6 +5,7 @@
 
 mod control;
 mod devices;
+mod discard;
 mod meter;
 mod v1;
 mod v2;
@@ -339,6 +340,15 @@ impl Entry {
         use std::io::Write;
         self.0.into_iter().try_for_each(|mut file| file.write_all(b"0"))
     }
+}
+
+/// The number of a disk as the kernel's files have it.
+fn disk(path: &Path) -> Result<String, SetupError> {
+    let found = rustix::fs::stat(path).step_at(Step::CgroupLimit, path)?;
+    if !rustix::fs::FileType::from_raw_mode(found.st_mode).is_block_device() {
+        return Err(SetupError::Invalid(format!("{} is not a block device", path.display())));
+    }
+    Ok(format!("{}:{}", rustix::fs::major(found.st_rdev), rustix::fs::minor(found.st_rdev)))
 }
 
 fn handle_fd(handle: &OwnedFd) -> BorrowedFd<'_> {

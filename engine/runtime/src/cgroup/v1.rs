@@ -5,14 +5,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::devices::Rule;
 use crate::error::{Context, SetupError, Step};
-use crate::spec::Resources;
+use crate::spec::DeviceRule as Rule;
+use crate::spec::{BlockIo, Resources};
 
 /// The controllers that a container uses where they are mounted. `cpuset` comes last: it is entered only if asked
 /// for, since a new directory of it takes no process before its CPUs and memory nodes are set.
 pub(super) const CONTROLLERS: [&str; 8] =
     ["memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio", "cpuset"];
+
+/// Where the weight among containers is set, depending on the kernel's scheduler of disks.
+pub(super) const WEIGHTS: [&str; 2] = ["blkio.bfq.weight", "blkio.weight"];
 
 /// The default period of the CPU bandwidth controller, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
@@ -25,7 +28,7 @@ pub(super) fn make_dirs(
 ) -> Result<BTreeMap<PathBuf, Vec<String>>, SetupError> {
     let mut dirs: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     for (name, root) in controllers {
-        if name == "cpuset" && resources.cpuset_cpus.is_none() {
+        if name == "cpuset" && resources.cpuset_cpus.is_none() && resources.cpuset_mems.is_none() {
             continue;
         }
         let parent = root.join(parent);
@@ -128,14 +131,58 @@ pub(super) fn apply(
         write(&dir.join("cpu.cfs_period_us"), CPU_PERIOD)?;
         write(&dir.join("cpu.cfs_quota_us"), nano_cpus.saturating_mul(CPU_PERIOD) / 1_000_000_000)?;
     }
+    if let Some(period) = resources.cpu_period {
+        write(&controller(dirs, "cpu")?.join("cpu.cfs_period_us"), period)?;
+    }
+    if let Some(quota) = resources.cpu_quota {
+        write(&controller(dirs, "cpu")?.join("cpu.cfs_quota_us"), quota)?;
+    }
     if let Some(shares) = resources.cpu_shares {
         write(&controller(dirs, "cpu")?.join("cpu.shares"), shares)?;
     }
     if let Some(cpus) = &resources.cpuset_cpus {
         write(&controller(dirs, "cpuset")?.join("cpuset.cpus"), cpus)?;
     }
+    if let Some(nodes) = &resources.cpuset_mems {
+        write(&controller(dirs, "cpuset")?.join("cpuset.mems"), nodes)?;
+    }
     if let Some(pids) = resources.pids {
         write(&controller(dirs, "pids")?.join("pids.max"), pids)?;
+    }
+    apply_memory(dirs, resources)?;
+    apply_block_io(dirs, &resources.block_io)
+}
+
+fn apply_memory(dirs: &BTreeMap<PathBuf, Vec<String>>, resources: &Resources) -> Result<(), SetupError> {
+    if let Some(reservation) = resources.memory_reservation {
+        write(&controller(dirs, "memory")?.join("memory.soft_limit_in_bytes"), reservation)?;
+    }
+    if let Some(swappiness) = resources.swappiness {
+        write(&controller(dirs, "memory")?.join("memory.swappiness"), swappiness)?;
+    }
+    if resources.oom_kill_disable {
+        write(&controller(dirs, "memory")?.join("memory.oom_control"), 1)?;
+    }
+    Ok(())
+}
+
+fn apply_block_io(dirs: &BTreeMap<PathBuf, Vec<String>>, limits: &BlockIo) -> Result<(), SetupError> {
+    if let Some(weight) = limits.weight {
+        let dir = controller(dirs, "blkio")?;
+        let file = WEIGHTS.iter().map(|name| dir.join(name)).find(|file| file.exists());
+        write(&file.unwrap_or_else(|| dir.join(WEIGHTS[0])), weight)?;
+    }
+    for (limits, file) in [
+        (&limits.weights, "blkio.weight_device"),
+        (&limits.read_bytes, "blkio.throttle.read_bps_device"),
+        (&limits.write_bytes, "blkio.throttle.write_bps_device"),
+        (&limits.reads, "blkio.throttle.read_iops_device"),
+        (&limits.writes, "blkio.throttle.write_iops_device"),
+    ] {
+        for limit in limits {
+            let path = controller(dirs, "blkio")?.join(file);
+            write(&path, format!("{} {}", super::disk(&limit.path)?, limit.value))?;
+        }
     }
     Ok(())
 }

@@ -5,10 +5,12 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{Context, SetupError, Step};
-use crate::spec::Resources;
+use crate::spec::{BlockIo, Resources};
 
 /// The controllers that containers' directories need.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// Where the weight among containers is set, depending on the kernel's scheduler of disks.
+pub(super) const WEIGHTS: [&str; 2] = ["io.bfq.weight", "io.weight"];
 /// The period of `cpu.max`, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 
@@ -54,14 +56,46 @@ pub(super) fn apply(dir: &Path, resources: &Resources) -> Result<(), SetupError>
         let quota = nano_cpus.saturating_mul(CPU_PERIOD) / 1_000_000_000;
         write(dir, "cpu.max", format!("{quota} {CPU_PERIOD}"))?;
     }
+    if resources.cpu_quota.is_some() || resources.cpu_period.is_some() {
+        let quota = resources.cpu_quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+        write(dir, "cpu.max", format!("{quota} {}", resources.cpu_period.unwrap_or(CPU_PERIOD)))?;
+    }
     if let Some(shares) = resources.cpu_shares {
         write(dir, "cpu.weight", weight_of_shares(shares))?;
     }
     if let Some(cpus) = &resources.cpuset_cpus {
         write(dir, "cpuset.cpus", cpus)?;
     }
+    if let Some(nodes) = &resources.cpuset_mems {
+        write(dir, "cpuset.mems", nodes)?;
+    }
     if let Some(pids) = resources.pids {
         write(dir, "pids.max", pids)?;
+    }
+    if let Some(reservation) = resources.memory_reservation {
+        write(dir, "memory.low", reservation)?;
+    }
+    apply_block_io(dir, &resources.block_io)
+}
+
+fn apply_block_io(dir: &Path, limits: &BlockIo) -> Result<(), SetupError> {
+    // One kernel has the one, another the other.
+    let weights = if dir.join(WEIGHTS[0]).exists() { WEIGHTS[0] } else { WEIGHTS[1] };
+    if let Some(weight) = limits.weight {
+        write(dir, weights, format!("default {weight}"))?;
+    }
+    for limit in &limits.weights {
+        write(dir, weights, format!("{} {}", super::disk(&limit.path)?, limit.value))?;
+    }
+    for (limits, name) in [
+        (&limits.read_bytes, "rbps"),
+        (&limits.write_bytes, "wbps"),
+        (&limits.reads, "riops"),
+        (&limits.writes, "wiops"),
+    ] {
+        for limit in limits {
+            write(dir, "io.max", format!("{} {name}={}", super::disk(&limit.path)?, limit.value))?;
+        }
     }
     Ok(())
 }

@@ -9,17 +9,18 @@ use std::collections::BTreeMap;
 use engine_sys::seccomp::Instruction;
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+pub(super) const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
-const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const JUMP_IF_GREATER_OR_EQUAL: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+pub(super) const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+pub(super) const JUMP_IF_GREATER_OR_EQUAL: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+pub(super) const JUMP_IF_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 /// Where `struct seccomp_data` has the number, the architecture and the low half of the first argument, in bytes.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const FIRST_ARGUMENT: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
+pub(super) const NUMBER: u32 = 0;
+pub(super) const ARCHITECTURE: u32 = 4;
+pub(super) const FIRST_ARGUMENT: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
 /// SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW (linux/seccomp.h).
-const KILL: u32 = 0x8000_0000;
+pub(super) const KILL: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
 const ALLOW: u32 = 0x7fff_0000;
 
@@ -66,7 +67,7 @@ pub(super) fn assemble(architectures: &[Rules]) -> Vec<Instruction> {
 
 fn body(rules: &Rules) -> Vec<Instruction> {
     let mut program = vec![load(NUMBER)];
-    program.extend(search(&ranges(rules), rules));
+    program.extend(search(&ranges(rules), &|condition: &Option<&Condition>| leaf(*condition, rules)));
     program
 }
 
@@ -88,13 +89,14 @@ fn ranges(rules: &Rules) -> Vec<Range<'_>> {
     ranges
 }
 
-fn search(ranges: &[Range<'_>], rules: &Rules) -> Vec<Instruction> {
-    if let [(_, condition)] = ranges {
-        return leaf(*condition, rules);
+/// Finds the range that the loaded number is in, and does what `leaf` makes of it.
+pub(super) fn search<T>(ranges: &[(u32, T)], leaf: &impl Fn(&T) -> Vec<Instruction>) -> Vec<Instruction> {
+    if let [(_, only)] = ranges {
+        return leaf(only);
     }
     let (below, above) = ranges.split_at(ranges.len() / 2);
     let pivot = above.first().map_or(0, |range| range.0);
-    let (below, above) = (search(below, rules), search(above, rules));
+    let (below, above) = (search(below, leaf), search(above, leaf));
     let mut program = match u8::try_from(above.len()) {
         Ok(over) => vec![jump_if(JUMP_IF_GREATER_OR_EQUAL, pivot, 0, over)],
         Err(_) => vec![jump_if(JUMP_IF_GREATER_OR_EQUAL, pivot, 1, 0), jump(above.len())],
@@ -130,21 +132,59 @@ fn code(action: Action) -> u32 {
     }
 }
 
-fn load(offset: u32) -> Instruction {
+pub(super) fn load(offset: u32) -> Instruction {
     Instruction { code: LOAD, jt: 0, jf: 0, k: offset }
 }
 
-fn jump(over: usize) -> Instruction {
+pub(super) fn jump(over: usize) -> Instruction {
     Instruction { code: JUMP, jt: 0, jf: 0, k: over as u32 }
 }
 
 /// Jumps over `jt` instructions if the comparison holds, else over `jf`.
-fn jump_if(code: u16, value: u32, jt: u8, jf: u8) -> Instruction {
+pub(super) fn jump_if(code: u16, value: u32, jt: u8, jf: u8) -> Instruction {
     Instruction { code, jt, jf, k: value }
 }
 
-fn ret(value: u32) -> Instruction {
+pub(super) fn ret(value: u32) -> Instruction {
     Instruction { code: RETURN, jt: 0, jf: 0, k: value }
+}
+
+/// What the kernel's interpreter does with a call of these first arguments, and how many instructions it takes.
+#[cfg(test)]
+pub(super) fn run(program: &[Instruction], number: u32, arch: u32, arguments: &[u64]) -> (u32, usize) {
+    let (mut at, mut accumulator, mut steps) = (0, 0, 0);
+    loop {
+        let i = program[at];
+        steps += 1;
+        at += 1;
+        let compared = match i.code {
+            LOAD => {
+                accumulator = match i.k {
+                    NUMBER => number,
+                    ARCHITECTURE => arch,
+                    offset => {
+                        let half = (offset - 16) as usize / 4;
+                        (arguments[half / 2] >> (32 * (half % 2))) as u32
+                    }
+                };
+                continue;
+            }
+            AND => {
+                accumulator &= i.k;
+                continue;
+            }
+            JUMP => {
+                at += i.k as usize;
+                continue;
+            }
+            RETURN => return (i.k, steps),
+            JUMP_IF_EQUAL => accumulator == i.k,
+            JUMP_IF_GREATER => accumulator > i.k,
+            JUMP_IF_GREATER_OR_EQUAL => accumulator >= i.k,
+            other => panic!("instruction {other:#x}"),
+        };
+        at += usize::from(if compared { i.jt } else { i.jf });
+    }
 }
 
 #[cfg(test)]
@@ -156,40 +196,6 @@ mod tests {
     const ARCH: u32 = 0xc000_003e;
     const OTHER: u32 = 0x4000_0003;
     const EPERM: Action = Action::Errno(rustix::io::Errno::PERM);
-
-    /// What the kernel's interpreter does, and how many instructions it takes.
-    fn run(program: &[Instruction], number: u32, arch: u32, argument: u32) -> (u32, usize) {
-        let (mut at, mut accumulator, mut steps) = (0, 0, 0);
-        loop {
-            let i = program[at];
-            steps += 1;
-            at += 1;
-            let compared = match i.code {
-                LOAD => {
-                    accumulator = match i.k {
-                        NUMBER => number,
-                        ARCHITECTURE => arch,
-                        FIRST_ARGUMENT => argument,
-                        other => panic!("load of {other}"),
-                    };
-                    continue;
-                }
-                AND => {
-                    accumulator &= i.k;
-                    continue;
-                }
-                JUMP => {
-                    at += i.k as usize;
-                    continue;
-                }
-                RETURN => return (i.k, steps),
-                JUMP_IF_EQUAL => accumulator == i.k,
-                JUMP_IF_GREATER_OR_EQUAL => accumulator >= i.k,
-                other => panic!("instruction {other:#x}"),
-            };
-            at += usize::from(if compared { i.jt } else { i.jf });
-        }
-    }
 
     fn rules(audit_arch: u32, calls: BTreeMap<u32, Condition>) -> Rules {
         Rules { audit_arch, calls, matched: Action::Allow, otherwise: EPERM }
@@ -224,9 +230,9 @@ mod tests {
             let program = assemble(&[rules(ARCH, own.clone()), rules(OTHER, compat.clone())]);
             for number in (0..=601).chain([u32::MAX]) {
                 for argument in 0..4 {
-                    prop_assert_eq!(run(&program, number, ARCH, argument).0, expected(&own, number, argument));
+                    prop_assert_eq!(run(&program, number, ARCH, &[argument.into()]).0, expected(&own, number, argument));
                     prop_assert_eq!(
-                        run(&program, number, OTHER, argument).0,
+                        run(&program, number, OTHER, &[argument.into()]).0,
                         expected(&compat, number, argument)
                     );
                 }
@@ -238,13 +244,13 @@ mod tests {
     fn searches_as_a_tree() {
         let scattered = (0..500).map(|n| (n * 2, Condition::None)).collect();
         let program = assemble(&[rules(ARCH, scattered)]);
-        assert!((0..1000).all(|number| run(&program, number, ARCH, 0).1 <= 28), "{}", program.len());
+        assert!((0..1000).all(|number| run(&program, number, ARCH, &[0]).1 <= 28), "{}", program.len());
     }
 
     #[test]
     fn kills_what_calls_in_another_architectures_numbers() {
         let program = assemble(&[rules(ARCH, BTreeMap::from([(0, Condition::None)]))]);
-        assert_eq!(run(&program, 0, OTHER, 0).0, KILL);
-        assert_eq!(run(&program, 0, ARCH, 0).0, ALLOW);
+        assert_eq!(run(&program, 0, OTHER, &[0]).0, KILL);
+        assert_eq!(run(&program, 0, ARCH, &[0]).0, ALLOW);
     }
 }

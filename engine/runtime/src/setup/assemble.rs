@@ -32,6 +32,11 @@ pub fn assemble(rootfs: &Rootfs, mounts: &[Mount], at: &Path) -> Result<OwnedFd,
 /// Mounts layers on each other to be read, and gives the root directory; as [`assemble`], but whoever writes to them
 /// meanwhile is not in the way.
 pub fn assemble_to_read(layers: &[std::path::PathBuf], at: &Path) -> Result<OwnedFd, SetupError> {
+    if let [only] = layers {
+        // Overlayfs wants two.
+        let only = Root::open(only).step_at(Step::OpenLayer, only)?;
+        return root::clone_tree(only.as_fd(), false).step_at(Step::OpenRootfs, at);
+    }
     privately(|| {
         super::mounts::make_mount_point(at)?;
         let layers = root::open_layers(layers)?;

@@ -110,7 +110,9 @@ fn run_container(child: ContainerChild<'_>) -> Result<Infallible, SetupError> {
     // The exact permission bits of device nodes and mount points are asked for.
     rustix::process::umask(Mode::empty());
     entry.enter().step(Step::Cgroup)?;
-    engine_sys::process::unshare_cgroup_namespace().step(Step::CgroupNamespace)?;
+    if spec.namespaces.cgroup != Namespace::Host {
+        engine_sys::process::unshare_cgroup_namespace().step(Step::CgroupNamespace)?;
+    }
     if let Some(network) = network {
         // Before /sys is mounted, which shows the namespace of whoever mounts it.
         rustix::thread::move_into_thread_name_spaces(network.as_fd(), ThreadNameSpaceType::NETWORK)
@@ -144,7 +146,9 @@ fn run_exec(child: ExecChild<'_>) -> Result<Infallible, SetupError> {
     entry.enter().step(Step::Cgroup)?;
     // A cgroup namespace of its own, not the container's: in that, its own directory below the container's would be
     // named, where programs would look for the limits in vain (v2 passes no controller on to it).
-    engine_sys::process::unshare_cgroup_namespace().step(Step::CgroupNamespace)?;
+    if spec.namespaces.cgroup != Namespace::Host {
+        engine_sys::process::unshare_cgroup_namespace().step(Step::CgroupNamespace)?;
+    }
     let mut namespaces = ThreadNameSpaceType::MOUNT;
     for (own, kind) in [
         (spec.namespaces.network, ThreadNameSpaceType::NETWORK),

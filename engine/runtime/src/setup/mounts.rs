@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use engine_sys::mount::{MountAttributes, set_attributes};
-use rustix::fs::{Mode, makedev};
+use rustix::fs::{AtFlags, Gid, Mode, Uid, makedev};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags,
 };
@@ -182,11 +182,16 @@ fn mount_dev(root: &Root, spec: &Spec, shm: Option<OwnedFd>) -> Result<(), Setup
     }
     let size = spec.shm_size.to_string();
     let shm = match shm {
-        Some(shm) => shm,
-        None => new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], PLAIN)
-            .step_at(Step::MountDev, "/dev/shm")?,
+        Some(shm) => Some(shm),
+        None if spec.shm_size == 0 => None,
+        None => {
+            let options = [("mode", "1777"), ("size", size.as_str())];
+            Some(new_mount("tmpfs", &options, PLAIN).step_at(Step::MountDev, "/dev/shm")?)
+        }
     };
-    attach_at(root, &shm, "/dev/shm", Step::MountDev)?;
+    if let Some(shm) = shm {
+        attach_at(root, &shm, "/dev/shm", Step::MountDev)?;
+    }
     let mqueue = new_mount("mqueue", &[], PLAIN).step(Step::MountMqueue)?;
     attach_at(root, &mqueue, "/dev/mqueue", Step::MountMqueue)
 }
@@ -195,7 +200,11 @@ fn make_listed_device(root: &Root, device: &crate::spec::Device) -> Result<(), S
     let invalid = || SetupError::Invalid(format!("invalid device path {}", device.path.display()));
     let parent = root.make_dir(device.path.parent().ok_or_else(invalid)?)?;
     let name = device.path.file_name().ok_or_else(invalid)?;
-    make_device(&parent, Path::new(name), device.block, device.mode, (device.major, device.minor))
+    make_device(&parent, Path::new(name), device.block, device.mode, (device.major, device.minor))?;
+    let (user, group) = device.owner;
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    rustix::fs::chownat(&parent, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+        .step_at(Step::MakeDevice, &device.path)
 }
 
 fn make_device(
@@ -228,17 +237,21 @@ pub(super) fn attach_mount(root: &Root, mount: &Mount, user: &str) -> Result<(),
     match &mount.source {
         MountSource::Bind { source, recursive, propagation } => {
             let from = root::open_host(source).step_at(Step::BindSource, source)?;
-            let tree = root::clone_tree(from.as_fd(), *recursive).step_at(Step::BindSource, source)?;
-            let propagation = match propagation {
-                Propagation::Private => engine_sys::mount::Propagation::Private,
-                Propagation::Slave => engine_sys::mount::Propagation::Slave,
-                Propagation::Shared => engine_sys::mount::Propagation::Shared,
-            };
-            set_attributes(tree.as_fd(), read_only, Some(propagation), *recursive)
-                .step_at(Step::BindMount, target)?;
-            let is_dir = root::is_dir(from.as_fd()).step_at(Step::BindSource, source)?;
-            let mount_point = if is_dir { root.make_dir(target)? } else { root.make_file(target)? };
-            root::attach(tree.as_fd(), mount_point.as_fd()).step_at(Step::BindMount, target)
+            bind(root, &from, mount, *recursive, *propagation)
+        }
+        MountSource::Within { base, path } => {
+            let base = Root::open(base).step_at(Step::BindSource, base)?;
+            let from = base.resolve(path).step_at(Step::BindSource, path)?;
+            bind(root, &from, mount, true, Propagation::Private)
+        }
+        MountSource::FileSystem { kind, device, options } => {
+            let mut all = vec![("source", device.as_str())];
+            all.extend(options.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            let mut attributes = MountAttrFlags::empty();
+            attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.read_only);
+            let file_system = new_mount(kind, &all, attributes).step_at(Step::BindSource, device)?;
+            let mount_point = root.make_dir(target)?;
+            root::attach(file_system.as_fd(), mount_point.as_fd()).step_at(Step::BindMount, target)
         }
         MountSource::Tmpfs { size, mode, exec } => {
             let mode = format!("{mode:o}");
@@ -262,6 +275,28 @@ pub(super) fn attach_mount(root: &Root, mount: &Mount, user: &str) -> Result<(),
             set_attributes(mounted.as_fd(), read_only, None, false).step_at(Step::MountOverlay, target)
         }
     }
+}
+
+/// Mounts a copy of the mount tree that an open file or directory is in.
+fn bind(
+    root: &Root,
+    from: &OwnedFd,
+    mount: &Mount,
+    recursive: bool,
+    propagation: Propagation,
+) -> Result<(), SetupError> {
+    let target = &mount.target;
+    let tree = root::clone_tree(from.as_fd(), recursive).step_at(Step::BindSource, target)?;
+    let propagation = match propagation {
+        Propagation::Private => engine_sys::mount::Propagation::Private,
+        Propagation::Slave => engine_sys::mount::Propagation::Slave,
+        Propagation::Shared => engine_sys::mount::Propagation::Shared,
+    };
+    let read_only = if mount.read_only { MountAttributes::READ_ONLY } else { MountAttributes::default() };
+    set_attributes(tree.as_fd(), read_only, Some(propagation), recursive).step_at(Step::BindMount, target)?;
+    let is_dir = root::is_dir(from.as_fd()).step_at(Step::BindSource, target)?;
+    let mount_point = if is_dir { root.make_dir(target)? } else { root.make_file(target)? };
+    root::attach(tree.as_fd(), mount_point.as_fd()).step_at(Step::BindMount, target)
 }
 
 fn write_sysctls(root: &Root, spec: &Spec) -> Result<(), SetupError> {

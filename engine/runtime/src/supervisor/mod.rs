@@ -222,7 +222,7 @@ fn connect(spec: &Spec, io: LaunchIo, mut passed: Vec<OwnedFd>) -> Result<(Strea
         } else {
             (File::open("/dev/null")?.into(), None)
         };
-        let mut relay = Relay::pipes(stdout, stderr, input, log)?;
+        let mut relay = Relay::pipes(stdout, stderr, (input, spec.process.stdin_stays), log)?;
         if let Some(client) = client {
             relay.attach(client, true, spec.process.stdin)?;
         }

@@ -28,6 +28,8 @@ pub(super) struct Relay {
     inbox: VecDeque<u8>,
     log: Option<Writer>,
     attachments: Vec<Attachment>,
+    /// The process's input stays open when a client has said all.
+    input_stays: bool,
     /// Output to clients carries Docker's eight-byte headers: not with a terminal, which has one stream only.
     framed: bool,
 }
@@ -54,14 +56,22 @@ impl Relay {
     pub(super) fn pipes(
         stdout: OwnedFd,
         stderr: OwnedFd,
-        input: Option<OwnedFd>,
+        (input, input_stays): (Option<OwnedFd>, bool),
         log: Option<Writer>,
     ) -> io::Result<Self> {
         for fd in [&stdout, &stderr].into_iter().chain(&input) {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
         let outputs = vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
-        Ok(Self { outputs, input, inbox: VecDeque::new(), log, attachments: Vec::new(), framed: true })
+        Ok(Self {
+            outputs,
+            input,
+            inbox: VecDeque::new(),
+            log,
+            attachments: Vec::new(),
+            input_stays,
+            framed: true,
+        })
     }
 
     /// Streams over a terminal's controlling side.
@@ -69,7 +79,15 @@ impl Relay {
         rustix::io::ioctl_fionbio(&controller, true)?;
         let input = Some(controller.try_clone()?);
         let outputs = vec![(Stream::Stdout, controller)];
-        Ok(Self { outputs, input, inbox: VecDeque::new(), log, attachments: Vec::new(), framed: false })
+        Ok(Self {
+            outputs,
+            input,
+            inbox: VecDeque::new(),
+            log,
+            attachments: Vec::new(),
+            input_stays: false,
+            framed: false,
+        })
     }
 
     /// Adds a client.
@@ -202,7 +220,7 @@ impl Relay {
             // The client has said all it will; what it hears goes on.
             Ok(_) | Err(_) => {
                 attachment.input = false;
-                if self.framed && self.inbox.is_empty() {
+                if self.framed && !self.input_stays && self.inbox.is_empty() {
                     self.input = None;
                 }
             }
@@ -226,7 +244,7 @@ impl Relay {
                 }
             }
         }
-        if self.framed && !self.attachments.iter().any(|a| a.input) {
+        if self.framed && !self.input_stays && !self.attachments.iter().any(|a| a.input) {
             self.input = None;
         }
     }
