@@ -48,12 +48,17 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
                     all[side]["MinAPIVersion"] = all[side]["MinAPIVersion"].clone();
                 }
             }
-            let shown = object(format, &all);
-            // That nobody answers is worse than that there is nothing to show.
-            if shown.is_err() {
-                answer?;
+            match (object(format, &all), answer) {
+                (Ok(line), answer) => {
+                    output::line(line)?;
+                    answer?;
+                }
+                // That nobody answers is worse than that there is nothing to show.
+                (Err(error), answer) => {
+                    answer?;
+                    return Err(error);
+                }
             }
-            output::line(shown?)?;
             return Ok(ExitCode::SUCCESS);
         }
         None => output::text(&text(&client, &server))?,
