@@ -2,6 +2,7 @@
 
 use bollard::Docker;
 use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::models::NetworkingConfig;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -238,7 +239,11 @@ async fn names_are_resolved_on_networks_of_ones_own_alone() {
     });
     run(&docker, "my-db", body).await;
     let body = script("sleep 1000", |body| {
-        host(body).network_mode = None;
+        // As the docker command calls it.
+        host(body).network_mode = Some("default".to_owned());
+        body.networking_config = Some(NetworkingConfig {
+            endpoints_config: Some([("default".to_owned(), Default::default())].into()),
+        });
         host(body).links = Some(vec!["my-db:db".to_owned()]);
         host(body).dns = Some(vec!["192.0.2.53".to_owned()]);
         host(body).dns_search = Some(vec!["shop.example".to_owned()]);
@@ -270,7 +275,11 @@ async fn names_are_resolved_on_networks_of_ones_own_alone() {
     assert_ne!(sh(&docker, "my-db", "ping -c 1 -W 5 store").await.1, 0, "the name is the other's own");
 
     for (body, status, text) in [
-        (json!({"HostConfig": {"Links": ["nobody:x"]}}), 404, "could not get container for nobody"),
+        (
+            json!({"HostConfig": {"Links": ["nobody:x"]}}),
+            400,
+            "could not get container for nobody: No such container: nobody",
+        ),
         (json!({"HostConfig": {"Links": [":"]}}), 400, "bad format for links"),
         (json!({"HostConfig": {"Dns": ["there"]}}), 400, "bad nameserver address"),
         (
@@ -290,6 +299,40 @@ async fn names_are_resolved_on_networks_of_ones_own_alone() {
     // It stays for the next; here there is none.
     let engine = super::lives::engine_of(&daemon).await;
     engine.remove_network("bridge").await.unwrap();
+    unmake(daemon, &["shop"]).await;
+}
+
+#[tokio::test]
+async fn a_container_that_has_ended_leaves_its_address_and_its_name() {
+    let daemon = Daemon::start();
+    let docker = daemon.docker();
+    // Room for the gateway and one container.
+    make(&daemon, &[("shop", "10.213.10.0/30")]);
+    run(&docker, "first", on("shop")).await;
+    create(&docker, "second", on("shop")).await;
+    let refused = daemon.ask("POST", "/containers/second/start", "");
+    assert!(refused.body.contains("no available IPv4 addresses"), "{refused:?}");
+    assert_eq!(daemon.ask("POST", "/containers/first/stop?t=0", "").status, 204);
+    start(&docker, "second").await.unwrap();
+    assert_eq!(networks(&daemon, "second")["shop"]["IPAddress"], "10.213.10.2");
+    assert_ne!(sh(&docker, "second", "nslookup first 127.0.0.11").await.1, 0);
+    assert_eq!(daemon.ask("POST", "/containers/second/restart?t=0", "").status, 204);
+    for name in ["first", "second"] {
+        remove(&docker, name).await;
+    }
+    unmake(daemon, &["shop"]).await;
+}
+
+#[tokio::test]
+async fn a_network_may_come_after_the_container() {
+    let daemon = Daemon::start();
+    let docker = daemon.docker();
+    create(&docker, "early", on("shop")).await;
+    let refused = daemon.ask("POST", "/containers/early/start", "");
+    assert_eq!((refused.status, refused.body.contains("network shop not found")), (404, true), "{refused:?}");
+    make(&daemon, &[("shop", "")]);
+    start(&docker, "early").await.unwrap();
+    remove(&docker, "early").await;
     unmake(daemon, &["shop"]).await;
 }
 

@@ -131,7 +131,7 @@ async fn containers_share_processes_and_memory() {
         (json!({"IpcMode": "container:private"}), 400, "non-shareable IPC (hint: use IpcMode:shareable"),
         (json!({"IpcMode": "ours"}), 400, "invalid IPC mode: ours"),
         (json!({"PidMode": "container:"}), 400, "invalid PID mode"),
-        (json!({"PidMode": "container:nobody"}), 404, "No such container: nobody"),
+        (json!({"PidMode": "container:nobody"}), 400, "No such container: nobody"),
         (json!({"UTSMode": "mine"}), 400, "invalid UTS mode: mine"),
         (json!({"UsernsMode": "own"}), 400, "invalid user namespace mode: own"),
         (json!({"Sysctls": {"vm.swappiness": "1"}}), 400, "is not in a separate kernel namespace"),

@@ -59,13 +59,6 @@ const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
         400,
         "invalid restart policy: unknown policy 'often'",
     ),
-    (
-        "POST",
-        "/containers/create",
-        r#"{"Image":"busybox","HostConfig":{"NetworkMode":"nowhere"}}"#,
-        404,
-        "network nowhere not found",
-    ),
     ("POST", "/containers/create", r#"{"Image":"busybox","HostConfig":{"Memory":1}}"#, 400, "Minimum memory"),
     ("GET", "/containers/json?filters={", "", 400, "invalid"),
     ("GET", "/containers/json?filters=%7B%22nope%22:%5B%22x%22%5D%7D", "", 400, "invalid filter 'nope'"),

@@ -127,7 +127,7 @@ pub enum Error {
     #[error("no command specified")]
     NoCommand,
     /// A network's addresses are used up.
-    #[error("network {0} has no free address left")]
+    #[error("no available IPv4 addresses on this network's address pools: {0}")]
     NoFreeAddress(String),
     /// A line does not change an image's configuration.
     #[error(transparent)]

@@ -139,23 +139,37 @@ impl Daemon {
     /// Finds a container's networks, and calls them by their names.
     async fn find_networks(&self, config: &mut ContainerConfig) -> Result<(), ApiError> {
         for endpoint in config.endpoints.iter_mut().flatten() {
-            let network = self.real_network(&endpoint.network).await?;
+            let network = match self.real_network(&endpoint.network).await {
+                Ok(network) => network,
+                // It may be there by the time of the start. The docker command takes what is missing now for the image.
+                Err(ApiError::Engine(Error::NoSuchNetwork(_))) => continue,
+                Err(error) => return Err(error),
+            };
             check_address(endpoint, &network)?;
             endpoint.network = network.name;
         }
         Ok(())
     }
 
+    /// Finds a container that another names. That one is missing is the request's fault: the docker command takes what is
+    /// not found for the image.
+    async fn other(&self, name: &str) -> Result<Container, ApiError> {
+        match self.engine().container(name).await {
+            Err(Error::NoSuchContainer(_)) => Err(ApiError::Invalid(format!("No such container: {name}"))),
+            result => Ok(result?),
+        }
+    }
+
     /// Finds the other containers that one names.
     async fn find_others(&self, config: &mut ContainerConfig, others: Others) -> Result<(), ApiError> {
         if let Some(name) = others.network {
-            config.network = NetworkMode::Container(self.engine().container(&name).await?.id);
+            config.network = NetworkMode::Container(self.other(&name).await?.id);
         }
         if let Some(name) = others.joins.pid {
-            config.pid = NamespaceMode::Container(self.engine().container(&name).await?.id);
+            config.pid = NamespaceMode::Container(self.other(&name).await?.id);
         }
         if let Some(name) = others.joins.ipc {
-            let other = self.engine().container(&name).await?;
+            let other = self.other(&name).await?;
             if !matches!(other.config.ipc, IpcMode::Shareable | IpcMode::Host) {
                 let text = format!(
                     "cannot join IPC of a container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
@@ -167,15 +181,14 @@ impl Daemon {
             config.ipc = IpcMode::Container(other.id);
         }
         for (name, alias) in others.links {
-            let found = self.engine().container(&name).await;
-            let missing = |e| match e {
-                Error::NoSuchContainer(_) => {
-                    let text = format!("could not get container for {name}: No such container: {name}");
-                    ApiError::NotFound(text)
+            let found = self.other(&name).await;
+            let found = found.map_err(|e| match e {
+                ApiError::Invalid(text) => {
+                    ApiError::Invalid(format!("could not get container for {name}: {text}"))
                 }
-                e => e.into(),
-            };
-            config.links.push(Link { container: found.map_err(missing)?.id, alias });
+                e => e,
+            });
+            config.links.push(Link { container: found?.id, alias });
         }
         Ok(())
     }
@@ -301,6 +314,8 @@ impl Daemon {
             return Err(ApiError::NotModified);
         }
         let id = container.id;
+        // What there is to do at the end of its last life is done first.
+        self.end_recorded(id).await;
         let (streams, more) = self.take_pending(id);
         let watched = self.about_to_start(id);
         let process = match self.engine().start_container(&id.to_string(), streams).await {

@@ -191,10 +191,19 @@ impl Daemon {
 
     async fn ended(&self, watched: Watched, result: Result<(), ApiError>) {
         let id = watched.id;
-        self.unwatch(watched);
         let result = async {
             result?;
-            if self.engine().container(&id.to_string()).await?.config.auto_remove {
+            let leaves = self.engine().container(&id.to_string()).await?.config.auto_remove;
+            if !leaves {
+                self.engine().leave_networks(id).await?;
+            }
+            Ok::<_, ApiError>(leaves)
+        };
+        let result = result.await;
+        // Whoever waits for it may start the container again.
+        self.unwatch(watched);
+        let result = async {
+            if result? {
                 self.remove(&id.to_string(), true, true).await?;
             }
             Ok::<_, ApiError>(())

@@ -44,6 +44,10 @@ pub(super) fn networking(
         return Err(ApiError::Invalid(text));
     }
     let links: Vec<(String, String)> = host.links.iter().map(|text| link(text)).collect::<Result<_, _>>()?;
+    // Clients may call the default network by either name.
+    if let Some(endpoint) = endpoints.remove("default") {
+        endpoints.entry(DEFAULT.to_owned()).or_insert(endpoint);
+    }
     let named = match (host.network_mode.as_str(), endpoints.keys().next()) {
         ("" | "default", Some(first)) if endpoints.len() == 1 => first.clone(),
         ("" | "default", _) => DEFAULT.to_owned(),
@@ -66,9 +70,7 @@ pub(super) fn networking(
             }
         }
     }
-    // Clients may call the default network by either name.
-    let first = endpoints.remove(&mode).or_else(|| endpoints.remove("default").filter(|_| mode == DEFAULT));
-    let mut first = first.unwrap_or_default().on(&mode)?;
+    let mut first = endpoints.remove(&mode).unwrap_or_default().on(&mode)?;
     first.mac = first.mac.or(mac(asked.mac)?);
     check_default(&first)?;
     let (mut all, mut told) = (Vec::new(), Vec::new());
@@ -80,7 +82,7 @@ pub(super) fn networking(
     let aliases = first.aliases.clone();
     all.push(first);
     for (name, endpoint) in endpoints {
-        let endpoint = endpoint.on(if name == "default" { DEFAULT } else { &name })?;
+        let endpoint = endpoint.on(&name)?;
         check_default(&endpoint)?;
         all.push(endpoint);
     }

@@ -77,6 +77,17 @@ impl Engine {
         Ok(places)
     }
 
+    /// Gives the addresses of a container that has ended back, so that others get them and its names lead nowhere.
+    pub async fn leave_networks(&self, id: ContainerId) -> Result<(), Error> {
+        if self.container(&id.to_string()).await?.running {
+            return Ok(());
+        }
+        for network in self.catalog().release_addresses(id).await? {
+            self.write_names(network).await?;
+        }
+        Ok(())
+    }
+
     pub(crate) async fn allocate_address(
         &self,
         row: &ContainerRow,
