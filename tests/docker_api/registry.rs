@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
-use tests::expect_success;
+use tests::{World, expect_success};
 
 use super::daemon::{Daemon, create, engine, remove, script};
 
@@ -213,5 +213,73 @@ fn a_registry_is_searched() {
     let gone = daemon.ask("GET", &format!("/images/search?term={address}/b"), "");
     assert_eq!(gone.status, 503, "{gone:?}");
     assert_eq!(daemon.ask("GET", "/images/search?term=x&limit=1000", "").status, 400);
+    daemon.finish();
+}
+
+/// How a registry of Debian's package runs in a container.
+const DOCKERFILE: &str = "FROM debian:bookworm-slim\nCOPY docker-registry /usr/bin/\nCOPY config.yml /etc/\n\
+                          VOLUME /var/lib/registry\nEXPOSE 5000\nENTRYPOINT [\"docker-registry\"]\n\
+                          CMD [\"serve\", \"/etc/config.yml\"]\n";
+const CONFIG: &str = "version: 0.1\nhttp: {addr: ':5000'}\n\
+                      storage: {filesystem: {rootdirectory: /var/lib/registry}}\n";
+
+#[tokio::test]
+async fn a_registry_in_a_container_takes_images_and_gives_them_back() {
+    let world = World::new();
+    world.import("busybox:latest");
+    world.import("debian:bookworm-slim");
+    let daemon = Daemon::start_in(world);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_path_with_name("/usr/bin/docker-registry", "docker-registry").unwrap();
+    for (name, text) in [("Dockerfile", DOCKERFILE), ("config.yml", CONFIG)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    let built = daemon.upload("POST", "/build?t=registry&networkmode=none", &archive.into_inner().unwrap());
+    assert!(built.body.contains("Successfully tagged registry:latest"), "{built:?}");
+    assert_eq!(daemon.ask("POST", "/networks/create", r#"{"Name":"registry"}"#).status, 201);
+    let ports = json!({ "5000/tcp": [{ "HostIp": "127.0.0.1" }] });
+    let host = json!({ "PortBindings": ports, "NetworkMode": "registry" });
+    let body = json!({ "Image": "registry", "HostConfig": host });
+    assert_eq!(daemon.ask("POST", "/containers/create?name=registry", &body.to_string()).status, 201);
+    let started = daemon.ask("POST", "/containers/registry/start", "");
+    assert_eq!(started.status, 204, "{started:?}");
+    let seen = daemon.ask("GET", "/containers/registry/json", "").json();
+    let address = format!(
+        "127.0.0.1:{}",
+        seen["NetworkSettings"]["Ports"]["5000/tcp"][0]["HostPort"].as_str().unwrap()
+    );
+    let answers = || {
+        let mut stream = std::net::TcpStream::connect(&address).ok()?;
+        stream.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n").ok()?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).ok()?;
+        Some(line.contains("200"))
+    };
+    while answers() != Some(true) {
+        let running = daemon.ask("GET", "/containers/registry/json", "").json()["State"]["Running"].clone();
+        assert_eq!(running, true, "{}", daemon.ask("GET", "/containers/registry/logs?stderr=1", "").body);
+        std::thread::yield_now();
+    }
+    let name = format!("{address}/team/box");
+    let tag = format!("/images/busybox/tag?repo={name}&tag=1");
+    assert_eq!(daemon.ask("POST", &tag, "").status, 201);
+    let inspect = || daemon.ask("GET", &format!("/images/{name}:1/json"), "").json();
+    let before = inspect();
+    let pushed = daemon.ask("POST", &format!("/images/{name}/push?tag=1"), "").lines();
+    let digest = pushed.last().unwrap()["aux"]["Digest"].as_str().unwrap().to_owned();
+    for gone in [format!("{name}:1"), "busybox".to_owned()] {
+        assert_eq!(daemon.ask("DELETE", &format!("/images/{gone}"), "").status, 200);
+    }
+    let pulled = daemon.ask("POST", &format!("/images/create?fromImage={name}&tag=1"), "").lines();
+    assert!(statuses(&pulled).contains(&format!("Digest: {digest}")), "{pulled:?}");
+    let after = inspect();
+    assert_eq!((&after["Id"], &after["RootFS"]), (&before["Id"], &before["RootFS"]));
+    assert_eq!(after["RepoDigests"], json!([format!("{name}@{digest}")]));
+    let docker = daemon.docker();
+    remove(&docker, "registry").await;
+    assert_eq!(daemon.ask("DELETE", "/networks/registry", "").status, 204);
     daemon.finish();
 }

@@ -54,7 +54,6 @@ impl Engine {
             if let Some(reference) = &commit.reference {
                 images.tag(image.id, reference)?;
             }
-            images.sync()?;
             Ok(image.id)
         })
         .await

@@ -7,8 +7,8 @@ use engine::{BuildCommands, BuildNetwork, BuildSandbox, Engine, EventKind, Sessi
 use engine_types::{ImageId, Reference};
 use tokio::sync::OnceCell;
 
+use super::Daemon;
 use super::context::Context;
-use super::{Daemon, blocking};
 use crate::error::ApiError;
 use crate::parse::{Build, BuildNetworkMode};
 use crate::transfer::Upload;
@@ -128,8 +128,7 @@ impl Daemon {
             engine.images().tag(id, tag)?;
         }
         if built.cached < built.steps {
-            let images = engine.images().clone();
-            blocking(move || images.sync()).await?;
+            self.sync_later();
         }
         for tag in &build.tags {
             let name = tag.to_string();

@@ -1,4 +1,5 @@
 use std::io::Read;
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 
@@ -71,6 +72,12 @@ impl Daemon {
         Ok(all.into_iter().map(pair).collect())
     }
 
+    /// When an image was made; long ago if it does not say.
+    pub(crate) fn image_created(&self, name: &str) -> Result<jiff::Timestamp, ApiError> {
+        let created = self.engine().images().resolve(name)?.config.created;
+        Ok(created.and_then(|text| text.parse().ok()).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+    }
+
     pub(crate) async fn tag(&self, name: &str, reference: &Reference) -> Result<(), ApiError> {
         let image = self.engine().images().resolve(name)?;
         self.engine().images().tag(image.id, reference)?;
@@ -79,11 +86,11 @@ impl Daemon {
 
     /// Removes a name or an image; `force` takes all names of one that is given by its id.
     pub(crate) async fn remove_image(&self, name: &str, force: bool) -> Result<RemovedImage, ApiError> {
-        let removed = match self.engine().remove_image(name).await {
+        let removed = match self.engine().remove_image(name, force).await {
             Err(Error::SeveralNames(id)) if force => {
                 let mut all = RemovedImage::default();
                 for reference in self.engine().images().references_of(id)? {
-                    match self.engine().remove_image(&reference.to_string()).await {
+                    match self.engine().remove_image(&reference.to_string(), true).await {
                         Ok(removed) => {
                             all.untagged.extend(removed.untagged);
                             all.deleted = all.deleted.or(removed.deleted);
@@ -116,7 +123,7 @@ impl Daemon {
         let options = PullOptions { platform: request.platform.clone(), registries };
         let images = self.engine().images().clone();
         images.pull(&request.reference, &options, progress).await.map_err(Error::from)?;
-        blocking(move || images.sync()).await?;
+        self.sync_later();
         let name = request.reference.to_string();
         self.record(EventKind::Image, "pull", &name, &[("name", &name)]).await
     }
@@ -201,9 +208,31 @@ impl Daemon {
             }
         }
         let image = committed?;
+        self.sync_later();
         let attributes = [("comment", name.clone()), ("imageID", image.to_string()), ("imageRef", name)];
         self.engine().record_container(container.id, "commit", &attributes).await?;
         Ok(image)
+    }
+
+    /// Has what was stored reach the disk while others go on. A layer that never did is made anew after a restart of the
+    /// machine, or goes with its images; nothing is ever taken for whole that is not.
+    pub(super) fn sync_later(&self) {
+        let due = &self.0.sync_due;
+        if due.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let daemon = self.clone();
+        tokio::task::spawn_blocking(move || {
+            // What is stored from here on asks again.
+            daemon.0.sync_due.store(false, Ordering::Release);
+            if let Err(error) = daemon.engine().images().sync() {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(
+                    error,
+                    "new images may have to be pulled or built again after a power failure"
+                );
+            }
+        });
     }
 
     /// Bytes of the files of each layer of an image, lowest first.
@@ -215,12 +244,9 @@ impl Daemon {
 
     pub(crate) async fn load(&self, archive: impl Read + Send + 'static) -> Result<Vec<Loaded>, ApiError> {
         let images = self.engine().images().clone();
-        let loaded = blocking(move || {
-            let loaded = images.load(archive)?;
-            images.sync()?;
-            Ok::<_, ApiError>(loaded)
-        });
+        let loaded = blocking(move || Ok::<_, ApiError>(images.load(archive)?));
         let loaded = loaded.await?;
+        self.sync_later();
         for one in &loaded {
             let id = one.image.id.to_string();
             let name = one.references.first().map_or_else(|| id.clone(), ToString::to_string);
@@ -253,10 +279,10 @@ impl Daemon {
         let images = self.engine().images().clone();
         let imported = blocking(move || {
             let image = images.import(rootfs, config, reference.as_ref())?;
-            images.sync()?;
             Ok::<_, ApiError>(image.id)
         });
         let id = imported.await?;
+        self.sync_later();
         self.record(EventKind::Image, "import", &id.to_string(), &[]).await?;
         Ok(id)
     }

@@ -15,6 +15,7 @@ mod system;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{Engine, EventKind};
@@ -31,7 +32,7 @@ pub(crate) use files::UnpackRequest;
 pub(crate) use image::PullRequest;
 pub(crate) use live::{Interface, Running, Sample};
 pub(crate) use network::Member;
-pub(crate) use prune::PruneBuild;
+pub(crate) use prune::{PruneBuild, until};
 pub(crate) use system::Host;
 
 /// The exit code of a container whose supervisor was killed, and it with it.
@@ -53,6 +54,8 @@ struct Inner {
     watched: Mutex<HashMap<ContainerId, watch::Receiver<bool>>>,
     /// Containers that this daemon starts, until it is told of that as it is of others'.
     own_starts: Mutex<HashSet<ContainerId>>,
+    /// New images are about to be synced to the disk.
+    sync_due: AtomicBool,
 }
 
 impl Daemon {
@@ -63,6 +66,7 @@ impl Daemon {
             execs: Mutex::default(),
             watched: Mutex::default(),
             own_starts: Mutex::default(),
+            sync_due: AtomicBool::new(false),
         }))
     }
 

@@ -152,7 +152,7 @@ impl Daemon {
 }
 
 /// The filter `until`: a time, or how long ago (`24h`, `10m30s`).
-fn until(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
+pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
     let [text] = filters.get("until") else { return Ok(None) };
     let invalid = || ApiError::Invalid(format!("invalid filter 'until={text}'"));
     if let Ok(time) = text.parse::<Timestamp>() {

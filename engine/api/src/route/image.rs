@@ -1,8 +1,9 @@
 use axum::body::Body;
 use axum::response::Response;
 use engine::Commit;
-use engine::image::{Platform, PullEvent};
+use engine::image::{ImageSummary, Platform, PullEvent};
 use engine_types::Reference;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::progress;
@@ -15,16 +16,24 @@ use crate::transfer::Upload;
 
 pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiError> {
     let filters = call.query.filters()?;
-    filters.expect(&["dangling", "label", "reference"])?;
+    filters.expect(&["before", "dangling", "label", "reference", "since", "until"])?;
     let dangling = filters.flag("dangling")?;
+    let time = |name: &str| filters.get(name).first().map(|image| daemon.image_created(image)).transpose();
+    let (before, since, until) = (time("before")?, time("since")?, crate::act::until(&filters)?);
     let named = |pattern: &str, name: &Reference| {
         let (repository, text) = (name.familiar_name(), name.to_string());
         [repository.as_str(), text.as_str()].iter().any(|name| matches(pattern, name))
+    };
+    let created = |image: &ImageSummary| {
+        let time = image.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        time.unwrap_or(Timestamp::UNIX_EPOCH) // an image that does not say is older than any
     };
     let images = daemon.images().await?;
     let chosen = images.iter().filter(|(image, _)| {
         filters.labels(&image.labels)
             && dangling.is_none_or(|dangling| dangling == image.references.is_empty())
+            && [before, until].into_iter().flatten().all(|end| created(image) < end)
+            && since.is_none_or(|since| created(image) > since)
             && filters.any("reference", |pattern| image.references.iter().any(|name| named(pattern, name)))
     });
     // Of an image with several names those are told that were asked for.
@@ -192,7 +201,15 @@ pub(super) async fn load(daemon: &Daemon, call: Call) -> Result<Response, ApiErr
     let Upload { reader, copy } = Upload::new(call.body);
     let (loaded, copied) = tokio::join!(daemon.load(reader), copy);
     copied?;
-    let loaded = loaded?;
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        // Docker has answered by the time that it reads the archive, and tells of failures in its stream.
+        Err(error) => {
+            let text = error.message();
+            let line = format!("{}\n", json!({ "errorDetail": { "message": text }, "error": text }));
+            return Ok(render::stream("application/json", Body::from(line)));
+        }
+    };
     let mut text = String::new();
     for one in loaded {
         let names = one.references.iter().map(|name| format!("Loaded image: {name}\n"));
