@@ -6,12 +6,13 @@ ROOT := $(CURDIR)
 IMAGES := target/images
 DEMO := target/demo
 VM := target/vm
+PYTHON := target/python
 
 # Debian packages, by what needs them.
 RUN_PACKAGES := nftables iproute2 procps git ca-certificates
 BUILD_PACKAGES := make gcc libc6-dev pkg-config
 IMAGE_PACKAGES := busybox-static mmdebstrap debian-archive-keyring
-TEST_PACKAGES := docker-registry skopeo iptables attr bzip2 xz-utils openssl
+TEST_PACKAGES := docker-registry skopeo iptables attr bzip2 xz-utils openssl python3-venv
 VM_PACKAGES := qemu-system-x86 e2fsprogs
 # What is needed inside the virtual machine, where only a test assembles its program.
 GUEST_PACKAGES := $(RUN_PACKAGES) $(TEST_PACKAGES) busybox-static gcc
@@ -21,7 +22,7 @@ KERNEL_TESTS := --package tests --test kernel --test e2e --test faults --test do
 	--package engine-sys --package engine-image --package engine-runtime --package engine-network \
 	--package engine-build --package engine --lib
 
-.PHONY: demo test test-vm bench bench-vm lint images packages test-packages vm compat-record
+.PHONY: demo test test-vm bench bench-vm lint images python packages test-packages vm compat-record
 
 ## Runs a real pipeline of a small real project, from nothing.
 demo: packages images
@@ -29,7 +30,7 @@ demo: packages images
 	demo/run.sh "$(ROOT)/target/release" "$(ROOT)/$(IMAGES)" "$(ROOT)/$(DEMO)"
 
 ## Checks style and runs every test.
-test: test-packages images lint
+test: test-packages images python lint
 	cargo build --locked --workspace --all-targets
 	cargo test --locked --workspace --no-fail-fast
 
@@ -57,6 +58,12 @@ bench-vm: vm
 ## Makes the base images that demo and tests use, without a registry.
 images: packages
 	tests/images/make.sh $(IMAGES)
+
+## Makes the virtual environment of the tests that are clients in Python.
+python: test-packages
+	@cmp -s tests/docker_py/requirements.txt $(PYTHON)/requirements.txt || { rm -rf $(PYTHON) && \
+		python3 -m venv $(PYTHON) && $(PYTHON)/bin/pip install --quiet --requirement tests/docker_py/requirements.txt && \
+		cp tests/docker_py/requirements.txt $(PYTHON)/; }
 
 packages:
 	@tests/packages.sh $(RUN_PACKAGES) $(BUILD_PACKAGES) $(IMAGE_PACKAGES)

@@ -70,6 +70,15 @@ impl Daemon {
         Self { world, child, socket, options }
     }
 
+    /// What `DOCKER_HOST` is for its clients.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    pub(crate) fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
     /// A client.
     pub(crate) fn docker(&self) -> Docker {
         let version = bollard::API_DEFAULT_VERSION;

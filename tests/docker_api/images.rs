@@ -82,7 +82,7 @@ async fn an_image_of_a_container_stays() {
     create(&docker, "user", script("true", |_| {})).await;
     let options = RemoveImageOptionsBuilder::new().build();
     let refused = docker.remove_image("busybox", Some(options), None).await.unwrap_err().to_string();
-    assert!(refused.contains("image is being used by container user"), "{refused}");
+    assert!(refused.contains("image is being used by stopped container user"), "{refused}");
     remove(&docker, "user").await;
     let images = docker.list_images(Some(ListImagesOptionsBuilder::new().build())).await.unwrap();
     assert_eq!(images[0].repo_tags, ["busybox:latest"]);
@@ -97,8 +97,12 @@ fn a_pull_that_fails_is_an_error_and_not_a_stream() {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.body.contains("failed to reach registry 127.0.0.1:1"), "{answer:?}");
     let answer = daemon.ask("POST", "/images/load", "this is no archive");
-    assert_eq!(answer.status, 500, "{answer:?}");
-    assert!(answer.body.contains("archive is truncated"), "{answer:?}");
+    // This one has answered before it has read.
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(
+        answer.body.contains("errorDetail") && answer.body.contains("archive is truncated"),
+        "{answer:?}"
+    );
     daemon.finish();
 }
 

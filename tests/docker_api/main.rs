@@ -15,6 +15,7 @@ mod networks;
 mod objects;
 mod options;
 mod protocol;
+mod python;
 mod registry;
 mod restart;
 mod streams;

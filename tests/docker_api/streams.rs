@@ -8,8 +8,9 @@ use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, LogsOptionsBuilder, ResizeContainerTTYOptionsBuilder,
 };
-use futures::{Stream, StreamExt as _};
+use futures::{SinkExt as _, Stream, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::daemon::{Daemon, create, host, read_head, remove, run, script, start, wait};
 
@@ -213,5 +214,30 @@ async fn a_terminal_is_resized_while_it_is_attached() {
     docker.resize_container_tty("tty", size).await.unwrap();
     assert_eq!(collect(attached.output).await.0, "33 77\r\n");
     remove(&docker, "tty").await;
+    daemon.finish();
+}
+
+#[tokio::test]
+async fn a_websocket_carries_what_was_and_is_said() {
+    let daemon = Daemon::start();
+    let docker = daemon.docker();
+    let text = "echo early; echo error >&2; while read line; do echo got $line; done";
+    run(&docker, "box", script(text, |body| body.open_stdin = Some(true))).await;
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).follow(true).build();
+    assert_eq!(docker.logs("box", Some(options)).take(2).count().await, 2);
+    let stream = tokio::net::UnixStream::connect(daemon.socket()).await.unwrap();
+    let address = "ws://docker/v1.41/containers/box/attach/ws?logs=1&stream=1&stdin=1&stdout=1";
+    let (mut socket, _) = tokio_tungstenite::client_async(address, stream).await.unwrap();
+    socket.send(Message::text("this\n")).await.unwrap();
+    let mut heard = String::new();
+    while !heard.ends_with("got this\n") {
+        heard.push_str(socket.next().await.unwrap().unwrap().to_text().unwrap());
+    }
+    assert_eq!(heard, "early\ngot this\n");
+    remove(&docker, "box").await;
+    while let Some(Ok(message)) = socket.next().await {
+        assert!(message.is_close(), "{message:?}");
+    }
+    assert_eq!(daemon.ask("GET", "/containers/box/attach/ws?stream=1", "").status, 400);
     daemon.finish();
 }

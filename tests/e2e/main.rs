@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod checkout;
+mod client;
 mod examples;
 mod health;
 mod host;

@@ -9,6 +9,7 @@ sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo.toml".*"profile":{[^}]*"test":true}
 failed=
 while read -r dir program; do
     echo "== ${program##*/}"
-    (cd "$dir" && "$program" </dev/null) || failed="$failed ${program##*/}"
+    # The clients in Python are not in the guest, and no matter of the kernel.
+    (cd "$dir" && "$program" --skip python:: </dev/null) || failed="$failed ${program##*/}"
 done </run/suites
 [ -z "$failed" ] || { echo "failed:$failed" >&2; exit 1; }

@@ -137,10 +137,14 @@ impl ApiError {
             E::NetworkInUse { network, container } => format!(
                 "error while removing network: network {network} has active endpoints (name:\"{container}\")"
             ),
-            E::ImageInUse { image, container } => format!(
-                "conflict: unable to delete {} (must be forced) - image is being used by container {container}",
-                image.0.short()
-            ),
+            E::ImageInUse { image, container, forced } => {
+                let how = if *forced { "must be forced" } else { "cannot be forced" };
+                let kind = if *forced { "stopped" } else { "running" };
+                let id = image.0.short();
+                format!(
+                    "conflict: unable to delete {id} ({how}) - image is being used by {kind} container {container}"
+                )
+            }
             E::SeveralNames(image) => format!(
                 "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
                 image.0.short()

@@ -115,6 +115,8 @@ pub enum Error {
     /// A container was made of the image.
     #[error("image {} is in use by container {container}: remove the container first", image.0.short())]
     ImageInUse {
+        /// Whether its names can be taken away nevertheless.
+        forced: bool,
         /// The image.
         image: ImageId,
         /// The container's name.

@@ -17,8 +17,9 @@ pub struct RemovedImage {
 
 impl Engine {
     /// Takes a name away from an image, and removes the image with its last one. Named by its id, it goes with its
-    /// only name, too. Layers that nothing else needs go with it.
-    pub async fn remove_image(&self, name: &str) -> Result<RemovedImage, Error> {
+    /// only name, too. Layers that nothing else needs go with it. With `force` an image that containers need, none of which
+    /// runs, loses its names, and stays for them without one.
+    pub async fn remove_image(&self, name: &str, force: bool) -> Result<RemovedImage, Error> {
         let image = self.images().resolve(name)?;
         let references = self.images().references_of(image.id)?;
         let own = name.parse::<Reference>().ok().filter(|reference| references.contains(reference));
@@ -38,9 +39,14 @@ impl Engine {
                 || (reference.digest().is_some() && untagged.iter().any(same) && tags_go)
         };
         let last = references.iter().all(goes);
-        let containers = self.containers().await?;
-        if let Some(container) = containers.iter().find(|c| last && c.config.image == image.id) {
-            return Err(Error::ImageInUse { image: image.id, container: container.name.clone() });
+        let mut users = self.containers().await?;
+        users.retain(|container| container.config.image == image.id);
+        let (running, stopped): (Vec<_>, Vec<_>) = users.iter().partition(|container| container.running);
+        // What runs keeps it by its id; a name may go in any case.
+        let refusing = if force && !untagged.is_empty() { None } else { stopped.first() };
+        if let Some(container) = running.first().or(refusing).filter(|_| last) {
+            let forced = running.is_empty();
+            return Err(Error::ImageInUse { image: image.id, container: container.name.clone(), forced });
         }
         for reference in &untagged {
             match self.images().untag(reference) {
@@ -49,7 +55,7 @@ impl Engine {
                 other => drop(other?),
             }
         }
-        if !last {
+        if !last || !users.is_empty() {
             return Ok(RemovedImage { untagged, deleted: None });
         }
         self.images().remove(image.id)?;

@@ -19,6 +19,8 @@ pub use engine_types as types;
 
 /// Published ports, and addresses.
 pub use engine_network::{Ipv4Net, PortMapping, Protocol, PublishedPort, SubnetPool};
+/// How much of what was sent has not been read.
+pub use engine_sys::socket::unread_by_peer;
 
 mod after_boot;
 mod build_cache;

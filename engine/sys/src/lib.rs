@@ -7,6 +7,7 @@ pub mod mount;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 
 /// Turns a raw system call's return value into a result.
 fn check(ret: libc::c_long) -> std::io::Result<libc::c_long> {

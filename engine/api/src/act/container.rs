@@ -365,12 +365,18 @@ impl Daemon {
         if !container.running {
             return Err(not_running());
         }
+        // Nothing survives KILL: who asks for it is answered when the container has ended.
+        let recorded = (number == kill_signal()).then(|| self.end_recorded(container.id));
         match self.engine().kill_container(&container.id.to_string(), number).await {
             Err(Error::NotRunning(_)) => return Err(not_running()),
             result => result?,
         }
         let signal = [("signal", number.to_string())];
-        Ok(self.engine().record_container(container.id, "kill", &signal).await?)
+        self.engine().record_container(container.id, "kill", &signal).await?;
+        if let Some(recorded) = recorded {
+            recorded.await;
+        }
+        Ok(())
     }
 
     pub(crate) async fn stop(

@@ -33,8 +33,8 @@ pub(crate) struct ExecSpec {
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
     pub(crate) privileged: bool,
-    /// By which its client leaves its terminal, as they were given.
-    pub(crate) detach_keys: String,
+    /// As they were given.
+    pub(crate) detach_keys: Option<String>,
 }
 
 /// What became of an exec.
@@ -128,8 +128,13 @@ impl Daemon {
         Ok(ExecView { id, container: exec.container, spec: exec.spec.clone(), pid, exit_code })
     }
 
-    /// Starts an exec, once. A command that cannot be run is told to the client's stream, and by its exit code.
-    pub(crate) async fn start_exec(&self, id: &str, detach: bool) -> Result<StartedExec, ApiError> {
+    /// Starts an exec, once; without a terminal of its own its output comes in frames if they are wanted. A command that cannot be run is told to the client's stream, and by its exit code.
+    pub(crate) async fn start_exec(
+        &self,
+        id: &str,
+        detach: bool,
+        framed: bool,
+    ) -> Result<StartedExec, ApiError> {
         let view = self.exec(id)?;
         let container = self.engine().container(&view.container.to_string()).await?;
         takes_execs(&container)?;
@@ -149,7 +154,7 @@ impl Daemon {
         process.stdin = spec.stdin && !detach;
         let privileged = spec.privileged || container.config.security.all_devices;
         let (stream, theirs) = UnixStream::pair()?;
-        let (streams, relay) = wire(&process, spec, theirs)?;
+        let (streams, relay) = wire(&process, spec, theirs, framed)?;
         let (recorded, ended) = watch::channel(false);
         match self.engine().exec(container.id, process, privileged, streams).await {
             Ok(process) => self.follow(view.id, Arc::new(process), recorded),
@@ -168,6 +173,12 @@ impl Daemon {
         }
         self.engine().record_container(view.container, "exec_start", &[("execID", id.to_owned())]).await?;
         Ok(StartedExec { stream, ended })
+    }
+
+    /// Notes that a client has left an exec alone.
+    pub(crate) async fn exec_detached(&self, id: &str) -> Result<(), ApiError> {
+        let container = self.exec(id)?.container;
+        Ok(self.engine().record_container(container, "exec_detach", &[("execID", id.to_owned())]).await?)
     }
 
     pub(crate) fn resize_exec(&self, id: &str, rows: u16, columns: u16) -> Result<(), ApiError> {
@@ -207,6 +218,7 @@ struct Relay {
     stdin: Option<pipe::Sender>,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
+    framed: bool,
     client: UnixStream,
 }
 
@@ -214,7 +226,7 @@ impl Relay {
     async fn run(self) {
         let (client_in, client_out) = self.client.into_split();
         let input = stream::feed(client_in, self.stdin);
-        let output = stream::frame(self.stdout, self.stderr, client_out);
+        let output = stream::merge(self.stdout, self.stderr, self.framed, client_out);
         tokio::select! {
             () = output => {}
             () = input => {}
@@ -227,6 +239,7 @@ fn wire(
     process: &ProcessSpec,
     spec: &ExecSpec,
     client: UnixStream,
+    framed: bool,
 ) -> Result<(ExecStreams, Option<Relay>), ApiError> {
     if process.terminal {
         return Ok((ExecStreams::Terminal(client.into_std()?.into()), None));
@@ -246,7 +259,7 @@ fn wire(
         Ok::<_, std::io::Error>((Some(receiver), sender.into_blocking_fd()?))
     };
     let ((stdout, out), (stderr, error)) = (output(spec.stdout)?, output(spec.stderr)?);
-    Ok((ExecStreams::Direct([input, out, error]), Some(Relay { stdin, stdout, stderr, client })))
+    Ok((ExecStreams::Direct([input, out, error]), Some(Relay { stdin, stdout, stderr, framed, client })))
 }
 
 /// Docker's exit codes for commands that could not be run.
@@ -269,7 +282,10 @@ async fn failed(
 ) -> Result<StartedExec, ApiError> {
     // With a terminal the other end went with the process that was not started: another pair takes its place.
     let (stream, header, mut told) = match relay {
-        Some(relay) => (stream, Some(stream::header(Stream::Stdout, text.len())), relay.client),
+        Some(relay) => {
+            let header = relay.framed.then(|| stream::header(Stream::Stdout, text.len()));
+            (stream, header, relay.client)
+        }
         None => {
             let (stream, told) = UnixStream::pair()?;
             (stream, None, told)

@@ -86,11 +86,11 @@ impl Daemon {
 
     /// Removes a name or an image; `force` takes all names of one that is given by its id.
     pub(crate) async fn remove_image(&self, name: &str, force: bool) -> Result<RemovedImage, ApiError> {
-        let removed = match self.engine().remove_image(name).await {
+        let removed = match self.engine().remove_image(name, force).await {
             Err(Error::SeveralNames(id)) if force => {
                 let mut all = RemovedImage::default();
                 for reference in self.engine().images().references_of(id)? {
-                    match self.engine().remove_image(&reference.to_string()).await {
+                    match self.engine().remove_image(&reference.to_string(), true).await {
                         Ok(removed) => {
                             all.untagged.extend(removed.untagged);
                             all.deleted = all.deleted.or(removed.deleted);

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use engine::image::Image;
@@ -74,7 +74,7 @@ fn configuration(seen: &Seen) -> Value {
         "Tty": config.terminal,
         "OpenStdin": config.stdin,
         "StdinOnce": config.stdin,
-        "Env": process.env.iter().filter(|e| !made_here(e)).collect::<Vec<_>>(),
+        "Env": environment(config, image.as_deref()),
         "Cmd": command(config, image.as_deref()),
         "Image": image_name(config),
         "Volumes": null,
@@ -173,9 +173,12 @@ fn image_name(config: &ContainerConfig) -> String {
     config.image_name.clone().unwrap_or_else(|| config.image.to_string())
 }
 
-/// Docker does not count what the engine itself adds to the environment as configured.
-fn made_here(entry: &str) -> bool {
-    entry.starts_with("HOSTNAME=") || entry == "TERM=xterm"
+/// Its own, a name without a value included, and what its image has besides; not what the engine adds.
+fn environment(config: &ContainerConfig, image: Option<&engine::image::Image>) -> Vec<String> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let own: BTreeSet<String> = config.env.iter().map(|entry| name(entry)).collect();
+    let inherited = image.map(|image| image.config.config.env.as_slice()).unwrap_or_default();
+    config.env.iter().chain(inherited.iter().filter(|entry| !own.contains(&name(entry)))).cloned().collect()
 }
 
 /// Its image's labels and its own.

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::act::{Attached, Daemon, Images, Seen, WaitFor, network_mode};
 use crate::error::ApiError;
 use crate::parse::{self, Call, Filters};
-use crate::{render, stream};
+use crate::render;
 
 /// Filters of the list of containers.
 const FILTERS: [&str; 14] = [
@@ -255,34 +255,4 @@ pub(super) fn size(call: &Call) -> Result<(u16, u16), ApiError> {
         call.query.number(name)?.ok_or_else(missing)
     };
     Ok((given("h")?, given("w")?))
-}
-
-pub(super) async fn attach(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
-    let query = &call.query;
-    let (logs, live) = (query.flag("logs"), query.flag("stream"));
-    if !logs && !live {
-        return Err(ApiError::Invalid("either logs or stream must be asked for".to_owned()));
-    }
-    let detach_keys = parse::detach_keys(query.text("detachKeys"))?;
-    let container = daemon.engine().container(id).await?;
-    if live && container.is_paused() {
-        let text = format!("container {id} is paused, unpause the container before attach");
-        return Err(ApiError::Conflict(text));
-    }
-    let stdin = query.flag("stdin") && live;
-    let wanted = stream::Wanted { stdout: query.flag("stdout"), stderr: query.flag("stderr") };
-    // In this order as Docker: what is written in between is missed rather than told twice.
-    let earlier = match logs {
-        true => Some(super::logs::earlier(daemon, &container, wanted).await?),
-        false => None,
-    };
-    let process = match live {
-        true => daemon.attach(&container, stdin).await?,
-        // One that says nothing and has ended.
-        false => tokio::net::UnixStream::pair()?.0,
-    };
-    let terminal = container.config.terminal;
-    daemon.engine().record_container(container.id, "attach", &[]).await?;
-    let joined = stream::Joined { process, stdin, wanted, terminal, earlier, detach_keys, ended: None };
-    Ok(stream::hijack(call.upgrade, stream::content_type(terminal, call.version), joined))
 }

@@ -2,11 +2,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::container::size;
 use crate::act::{Daemon, ExecSpec, ExecView};
 use crate::error::ApiError;
-use crate::parse::{self, Call};
+use crate::parse::Call;
+use crate::stream::{Detach, DetachKeys, Frames};
 use crate::{render, stream};
 
 /// As Docker's `ExecConfig`.
@@ -22,7 +24,7 @@ struct Create {
     privileged: bool,
     user: String,
     working_dir: String,
-    detach_keys: String,
+    detach_keys: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -45,9 +47,9 @@ pub(super) async fn create(daemon: &Daemon, mut call: Call, container: &str) -> 
         stdout: body.attach_stdout,
         stderr: body.attach_stderr,
         privileged: body.privileged,
-        detach_keys: body.detach_keys,
+        detach_keys: body.detach_keys.filter(|keys| !keys.is_empty()),
     };
-    parse::detach_keys(Some(&spec.detach_keys))?;
+    DetachKeys::parse(spec.detach_keys.as_deref())?;
     let id = daemon.create_exec(container, spec).await?;
     Ok(render::json(StatusCode::CREATED, &json!({ "Id": id.to_string() })))
 }
@@ -55,25 +57,39 @@ pub(super) async fn create(daemon: &Daemon, mut call: Call, container: &str) -> 
 pub(super) async fn start(daemon: &Daemon, mut call: Call, id: &str) -> Result<Response, ApiError> {
     let body: Start = call.json().await?;
     let spec = daemon.exec(id)?.spec;
-    if body.tty != spec.terminal && !body.detach {
-        let text = "the exec was created with another value for Tty than it is started with";
-        return Err(ApiError::Invalid(text.to_owned()));
-    }
-    let started = daemon.start_exec(id, body.detach).await?;
+    let keys = DetachKeys::parse(spec.detach_keys.as_deref())?;
+    let started = daemon.start_exec(id, body.detach, !body.tty).await?;
     if body.detach {
         return Ok(StatusCode::OK.into_response());
     }
+    let detach = (spec.terminal && spec.stdin).then(|| {
+        let (told, left) = oneshot::channel();
+        let (daemon, id) = (daemon.clone(), id.to_owned());
+        tokio::spawn(async move {
+            // The exec may have gone with its container.
+            if left.await.is_ok()
+                && let Err(error) = daemon.exec_detached(&id).await
+            {
+                tracing::debug!(error = %error.message(), "cannot record that a client left");
+            }
+        });
+        Detach { keys, text: "exec attach failed: error on attach stdin: read escape sequence\r\n", told }
+    });
     let joined = stream::Joined {
-        process: started.stream,
+        history: None,
+        process: Some(started.stream),
         stdin: spec.stdin,
         // What was not asked for is not in it.
         wanted: stream::Wanted { stdout: true, stderr: true },
-        terminal: spec.terminal,
-        earlier: None,
-        detach_keys: parse::detach_keys(Some(&spec.detach_keys))?,
+        frames: match (spec.terminal, body.tty) {
+            (_, true) => Frames::None,
+            (true, false) => Frames::Added,
+            (false, false) => Frames::Kept,
+        },
+        detach,
         ended: Some(started.ended),
     };
-    Ok(stream::hijack(call.upgrade, stream::content_type(spec.terminal, call.version), joined))
+    Ok(stream::hijack(call.upgrade, stream::content_type(body.tty, call.version), joined))
 }
 
 pub(super) fn resize(daemon: &Daemon, call: Call, id: &str) -> Result<Response, ApiError> {
@@ -102,7 +118,7 @@ fn view(exec: &ExecView) -> Value {
         "OpenStderr": spec.stderr,
         "CanRemove": exec.exit_code.is_some(),
         "ContainerID": exec.container.to_string(),
-        "DetachKeys": spec.detach_keys,
+        "DetachKeys": spec.detach_keys.clone().unwrap_or_default(),
         "Pid": exec.pid.unwrap_or(0),
     })
 }

@@ -36,8 +36,14 @@ pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiErr
             && since.is_none_or(|since| created(image) > since)
             && filters.any("reference", |pattern| image.references.iter().any(|name| named(pattern, name)))
     });
-    let all: Vec<Value> = chosen.map(|(image, _)| render::image_summary(image, -1, call.version)).collect();
-    Ok(render::ok(&all))
+    // Of an image with several names those are told that were asked for.
+    let is_asked = |name: &Reference| filters.any("reference", |pattern| named(pattern, name));
+    let shown = chosen.map(|(image, _)| {
+        let mut image = image.clone();
+        image.references.retain(is_asked);
+        render::image_summary(&image, -1, call.version)
+    });
+    Ok(render::ok(&shown.collect::<Vec<Value>>()))
 }
 
 /// Whether a name fits a pattern in which `*` stands for any characters but slashes.
@@ -195,7 +201,15 @@ pub(super) async fn load(daemon: &Daemon, call: Call) -> Result<Response, ApiErr
     let Upload { reader, copy } = Upload::new(call.body);
     let (loaded, copied) = tokio::join!(daemon.load(reader), copy);
     copied?;
-    let loaded = loaded?;
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        // Docker has answered by the time that it reads the archive, and tells of failures in its stream.
+        Err(error) => {
+            let text = error.message();
+            let line = format!("{}\n", json!({ "errorDetail": { "message": text }, "error": text }));
+            return Ok(render::stream("application/json", Body::from(line)));
+        }
+    };
     let mut text = String::new();
     for one in loaded {
         let names = one.references.iter().map(|name| format!("Loaded image: {name}\n"));

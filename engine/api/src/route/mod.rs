@@ -1,5 +1,6 @@
 //! Which request is for whom.
 
+mod attach;
 mod build;
 mod container;
 mod events;
@@ -72,7 +73,7 @@ async fn containers(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Respon
         ("POST", [id, "wait"]) => container::wait(daemon, call, id).await,
         ("POST", [id, "rename"]) => container::rename(daemon, call, id).await,
         ("POST", [id, "resize"]) => container::resize(daemon, call, id).await,
-        ("POST", [id, "attach"]) => container::attach(daemon, call, id).await,
+        ("POST", [id, "attach"]) => attach::attach(daemon, call, id).await,
         ("GET", [id, "logs"]) => logs::logs(daemon, call, id).await,
         ("POST", [id, "exec"]) => exec::create(daemon, call, id).await,
         ("POST", [id, "pause"]) => live::pause(daemon, id).await,
@@ -85,7 +86,7 @@ async fn containers(daemon: &Daemon, call: Call, path: &[&str]) -> Result<Respon
         ("HEAD", [id, "archive"]) => files::stat(daemon, call, id).await,
         ("GET", [id, "archive"]) => files::archive(daemon, call, id).await,
         ("PUT", [id, "archive"]) => files::unpack(daemon, call, id).await,
-        (_, [_, "attach", "ws"]) => Err(ApiError::Unsupported("attaching by a websocket".to_owned())),
+        ("GET", [id, "attach", "ws"]) => attach::websocket(daemon, call, id).await,
         _ => Err(not_found()),
     }
 }

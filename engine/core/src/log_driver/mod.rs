@@ -267,7 +267,6 @@ mod tests {
             ("json-file", &[("syslog-tag", "x")], "unknown log opt 'syslog-tag' for json-file log driver"),
             ("json-file", &[("max-size", "much")], "invalid log opt max-size=much"),
             ("json-file", &[("max-file", "0")], "max-file cannot be less than 1"),
-            ("json-file", &[("max-file", "2")], "max-file cannot be set without max-size"),
             ("json-file", &[("compress", "true"), ("max-size", "1m")], "not compressed"),
             ("json-file", &[("tag", "{{.Nope}}")], "{{.Nope}}"),
             ("json-file", &[("labels-regex", "(")], "labels-regex=("),

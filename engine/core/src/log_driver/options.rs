@@ -31,9 +31,6 @@ impl Bounds {
                 if count < 1 {
                     return Err(invalid("max-file cannot be less than 1"));
                 }
-                if count > 1 && max_size.is_none() {
-                    return Err(invalid("max-file cannot be set without max-size"));
-                }
                 count
             }
             None => defaults.max_files,
