@@ -4,6 +4,7 @@
 mod bad_input;
 mod checkout;
 mod client;
+mod cp;
 mod examples;
 mod health;
 mod host;
