@@ -158,6 +158,25 @@ async fn containers_share_processes_and_memory() {
 }
 
 #[tokio::test]
+async fn an_in_memory_file_system_is_as_asked_for() {
+    let daemon = Daemon::start();
+    let docker = daemon.docker();
+    let tmpfs = json!({"/plain": "", "/own": "exec,size=1m,mode=700,uid=1000,gid=29"});
+    run(&daemon, "box", json!({"HostConfig": {"Tmpfs": tmpfs}}));
+    assert_eq!(seen(&daemon, "box")["HostConfig"]["Tmpfs"], tmpfs);
+    let (mounts, _) = sh(&docker, "box", "grep -E ' /(plain|own) ' /proc/mounts | sort").await;
+    let expected = "tmpfs /own tmpfs rw,nosuid,nodev,relatime,size=1024k,mode=700,uid=1000,gid=29 0 0\n\
+                    tmpfs /plain tmpfs rw,nosuid,nodev,noexec,relatime 0 0";
+    // Newer kernels have a further word.
+    assert_eq!(mounts.replace(",inode64", ""), expected);
+    remove(&docker, "box").await;
+    let body = json!({"Image": "busybox", "HostConfig": {"Tmpfs": {"/x": "size=much"}}});
+    let refused = daemon.ask("POST", "/containers/create", &body.to_string());
+    assert_eq!((refused.status, refused.body.contains("invalid tmpfs option")), (400, true), "{refused:?}");
+    daemon.finish();
+}
+
+#[tokio::test]
 async fn a_seccomp_profile_decides_what_may_be_called() {
     let daemon = Daemon::start();
     let docker = daemon.docker();

@@ -3,6 +3,8 @@
 
 mod bad_input;
 mod checkout;
+mod client;
+mod cp;
 mod examples;
 mod health;
 mod host;

@@ -42,7 +42,7 @@ fn a_published_port_serves_until_its_container_stops() {
     assert_eq!(host.column("web", "Ports"), format!("443/tcp, 9000-9001/udp, {address}->80/tcp"));
     host.fails(&["port", "web", "81"])
         .assert_code(1)
-        .assert_says(&["no public port '81/tcp' published for web"]);
+        .assert_says(&["Error: No public port '81' published for web"]);
     host.says(&["stop", "-t", "0", "web"]);
     assert!(TcpStream::connect(&*address).is_err(), "nobody is there");
     assert!(TcpListener::bind(&*address).is_ok(), "it is free");

@@ -197,7 +197,12 @@ fn mounts_are_where_and_as_asked() {
     spec.mounts.push(bind(data.clone(), "/rw", false));
     spec.mounts.push(Mount {
         target: "/t".into(),
-        source: MountSource::Tmpfs { size: Some(4096), mode: 0o700, exec: true },
+        source: MountSource::Tmpfs {
+            size: Some(4096),
+            mode: 0o700,
+            allowed: Allowed { exec: true, ..Allowed::default() },
+            settings: Default::default(),
+        },
         read_only: false,
     });
     let source = MountSource::Overlay {

@@ -1,7 +1,7 @@
 //! Daemons for the tests that use the `engine` command.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use engine::Engine;
@@ -12,14 +12,19 @@ use rustix::process::{Pid, Signal, kill_process};
 #[derive(Debug)]
 pub struct EngineDaemon {
     child: Child,
-    socket: PathBuf,
+    host: String,
 }
 
 impl EngineDaemon {
-    /// Runs `command`, an `engine` with its environment, as a daemon; returns once it listens.
-    #[expect(clippy::expect_used, reason = "a test without its daemon fails and says so")]
+    /// Runs `command`, an `engine` with its environment, as a daemon at a socket; returns once it listens.
     pub fn start(mut command: Command, socket: &Path) -> Self {
-        let command = command.arg("daemon").arg("-H").arg(address(socket));
+        command.arg("daemon").arg("-H").arg(address(socket));
+        Self::run(command)
+    }
+
+    /// Runs `command`, a whole `engine daemon`; returns once it listens.
+    #[expect(clippy::expect_used, reason = "a test without its daemon fails and says so")]
+    pub fn run(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -28,20 +33,23 @@ impl EngineDaemon {
             .expect("the engine command: cargo build --workspace --bins");
         let mut said = BufReader::new(child.stderr.take().expect("its standard error"));
         let (mut line, mut all) = (String::new(), String::new());
-        while !line.contains("listening at") {
+        let host = loop {
             line.clear();
             let length = said.read_line(&mut line).expect("what the daemon says");
             assert!(length > 0, "the daemon ended before it listened:\n{all}");
+            if let Some((_, host)) = line.trim_end().split_once("listening at ") {
+                break host.to_owned();
+            }
             all.push_str(&line);
-        }
+        };
         // It may go on to say something.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
-        Self { child, socket: socket.to_owned() }
+        Self { child, host }
     }
 
     /// What `DOCKER_HOST` is for its clients.
     pub fn host(&self) -> String {
-        address(&self.socket)
+        self.host.clone()
     }
 
     /// Its process.

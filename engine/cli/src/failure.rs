@@ -27,13 +27,27 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(141);
     }
     let remedy = engine::remedy(error.as_ref()).map(|remedy| format!(": {remedy}")).unwrap_or_default();
-    let message = format!("{error:#}{remedy}");
+    let message = in_gos_words(&format!("{error:#}{remedy}"));
     if !message.is_empty() {
         crate::output::complain(&message);
     }
     let code = error.downcast_ref::<Failure>().map(|failure| i32::from(failure.code));
     let code = code.or_else(|| error.downcast_ref::<engine::Error>().map(engine::Error::exit_code));
     crate::output::exit(code.unwrap_or(1))
+}
+
+/// What the system says, as Go says it: in small letters, without a number.
+fn in_gos_words(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(" (os error ") {
+        let (before, after) = rest.split_at(at);
+        let start = before.rfind(": ").map_or(0, |at| at + 2);
+        out.push_str(&before[..start]);
+        out.push_str(&before[start..].to_lowercase());
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    out + rest
 }
 
 /// The code of a container that could not be started, by what the daemon says of it: 127 where there is no such
@@ -49,5 +63,19 @@ pub(crate) fn start_code(error: &ClientError) -> u8 {
         126
     } else {
         125
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_gos_words;
+
+    #[test]
+    fn what_the_system_says_is_in_small_letters() {
+        assert_eq!(
+            in_gos_words("Open /X: No such file or directory (os error 2): Do something"),
+            "Open /X: no such file or directory: Do something"
+        );
+        assert_eq!(in_gos_words("Plain text"), "Plain text");
     }
 }

@@ -237,7 +237,8 @@ pub(crate) fn refuse(root: &Command, arguments: &[String], error: &clap::Error) 
     } else {
         format!("\n\n{}", usage(&path, command))
     };
-    output::complain(format_args!("{message}{usage}\n\nRun '{path} --help' for more information"));
+    let see = if message.contains(" requires at least ") { "See" } else { "Run" };
+    output::complain(format_args!("{message}{usage}\n\n{see} '{path} --help' for more information"));
     output::exit(code)
 }
 

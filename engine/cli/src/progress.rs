@@ -18,11 +18,11 @@ pub(crate) enum Target {
     Nowhere,
 }
 
-/// Shows progress until its end; what the daemon adds besides (`aux`) goes to `aux`.
+/// Shows progress until its end; `watch` sees every line, those for programs (`aux`) included.
 pub(crate) async fn show(
     mut lines: JsonLines<'_>,
     target: Target,
-    mut aux: impl FnMut(&Value),
+    mut watch: impl FnMut(&Value),
 ) -> Result<(), ClientError> {
     let mut display = Display::new(target);
     while let Some(line) = lines.next().await? {
@@ -30,11 +30,10 @@ pub(crate) async fn show(
             display.finish();
             return Err(ClientError::Progress(message.to_owned()));
         }
-        if !line["aux"].is_null() {
-            aux(&line["aux"]);
-            continue;
+        watch(&line);
+        if line["aux"].is_null() {
+            display.line(&line)?;
         }
-        display.line(&line)?;
     }
     display.finish();
     Ok(())

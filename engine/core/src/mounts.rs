@@ -43,7 +43,9 @@ impl Engine {
                 }
             }
             MountKind::Tmpfs(size) => {
-                MountSource::Tmpfs { size: *size, mode: options.mode.unwrap_or(0o1777), exec: true }
+                let mode = options.mode.unwrap_or(0o1777);
+                let (allowed, settings) = (options.allowed, options.settings.clone());
+                MountSource::Tmpfs { size: *size, mode, allowed, settings }
             }
             MountKind::Overlay(lower) => {
                 // One directory a target; the target names it, made flat.

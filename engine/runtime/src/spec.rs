@@ -209,8 +209,10 @@ pub enum MountSource {
         size: Option<u64>,
         /// Permission bits of its root.
         mode: u32,
-        /// May programs in it be executed?
-        exec: bool,
+        /// What may be done in it.
+        allowed: Allowed,
+        /// Further options of the file system.
+        settings: BTreeMap<String, String>,
     },
     /// A private, writable view of directories that stay as they are. In it root's files, and the directory itself,
     /// belong to the container's user ([`Spec::process`]'s).
@@ -222,6 +224,17 @@ pub enum MountSource {
         /// Overlayfs's scratch directory, on the same file system as `upper`.
         work: PathBuf,
     },
+}
+
+/// What a file system may be used for besides its files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// Programs in it may be executed.
+    pub exec: bool,
+    /// Its device nodes may be used.
+    pub devices: bool,
+    /// Set-user-ID programs in it have an effect.
+    pub set_user_id: bool,
 }
 
 /// Mount propagation (mount_namespaces(7)), as in Docker's `bind-propagation`.

@@ -102,8 +102,8 @@ pub(super) fn parse<'a>(
         all.add_mount(mount)?;
     }
     for (target, options) in &host.tmpfs {
-        let (size, read_only) = tmpfs(options)?;
-        all.add(target, MountKind::Tmpfs(size), read_only, MountOptions::default())?;
+        let (size, read_only, options) = tmpfs(options)?;
+        all.add(target, MountKind::Tmpfs(size), read_only, options)?;
     }
     for target in volumes {
         // `-v /a:/b` comes as a bind; some clients name its target here as well.
@@ -161,8 +161,17 @@ impl Mounts {
                 if !mount.source.is_empty() {
                     return Err(config_error("tmpfs", "field Source must not be specified"));
                 }
-                let options =
+                let mut options =
                     MountOptions { mode: mode.map(|mode| mode & 0o7777), ..MountOptions::default() };
+                for option in
+                    mount.tmpfs_options.get("Options").and_then(Value::as_array).into_iter().flatten()
+                {
+                    match option.get(0).and_then(Value::as_str) {
+                        Some("exec") => options.allowed.exec = true,
+                        Some("noexec") => options.allowed.exec = false,
+                        _ => return Err(config_error("tmpfs", &format!("invalid option: {option}"))),
+                    }
+                }
                 self.add(target, MountKind::Tmpfs(size), read_only, options)
             }
             "image" => Err(ApiError::Unsupported("--mount type=image".to_owned())),
@@ -286,21 +295,35 @@ pub(crate) fn absolute(text: &str) -> Result<PathBuf, ApiError> {
     Ok(clean)
 }
 
-fn tmpfs(options: &str) -> Result<(Option<u64>, bool), ApiError> {
-    let (mut size, mut read_only) = (None, false);
-    for option in options.split(',').filter(|option| !option.is_empty()) {
+/// What is not allowed by an option is not, as with Docker.
+fn tmpfs(text: &str) -> Result<(Option<u64>, bool, MountOptions), ApiError> {
+    let (mut size, mut read_only, mut options) = (None, false, MountOptions::default());
+    for option in text.split(',').filter(|option| !option.is_empty()) {
+        let invalid = || ApiError::Invalid(format!("invalid tmpfs option {option:?}"));
+        let allowed = &mut options.allowed;
         match option.split_once('=').unwrap_or((option, "")) {
             ("ro", "") => read_only = true,
-            ("rw" | "exec" | "nosuid" | "nodev", "") | ("mode", "1777" | "01777") => {}
-            ("size", text) => {
-                let parsed = bytes(text);
-                size =
-                    Some(parsed.ok_or_else(|| ApiError::Invalid(format!("invalid tmpfs size: {text:?}")))?);
+            ("rw", "") => read_only = false,
+            ("exec", "") => allowed.exec = true,
+            ("noexec", "") => allowed.exec = false,
+            ("suid", "") => allowed.set_user_id = true,
+            ("nosuid", "") => allowed.set_user_id = false,
+            ("dev", "") => allowed.devices = true,
+            ("nodev", "") => allowed.devices = false,
+            ("defaults" | "async" | "relatime" | "private" | "rprivate", "") => {}
+            ("size", text) => size = Some(bytes(text).ok_or_else(invalid)?),
+            ("mode", text) => {
+                let mode = u32::from_str_radix(text, 8).map_err(|_| invalid())?;
+                options.mode = Some(mode & 0o7777);
             }
-            (name, _) => return Err(ApiError::Unsupported(format!("--tmpfs option {name:?}"))),
+            (name @ ("uid" | "gid" | "nr_inodes" | "nr_blocks"), text) => {
+                bytes(text).ok_or_else(invalid)?;
+                options.settings.insert(name.to_owned(), text.to_owned());
+            }
+            _ => return Err(invalid()),
         }
     }
-    Ok((size, read_only))
+    Ok((size, read_only, options))
 }
 
 /// A number of bytes with `k`, `m` or `g` behind it.

@@ -36,8 +36,14 @@ pub(super) async fn list(daemon: &Daemon, call: Call) -> Result<Response, ApiErr
             && since.is_none_or(|since| created(image) > since)
             && filters.any("reference", |pattern| image.references.iter().any(|name| named(pattern, name)))
     });
-    let all: Vec<Value> = chosen.map(|(image, _)| render::image_summary(image, -1, call.version)).collect();
-    Ok(render::ok(&all))
+    // Of an image with several names those are told that were asked for.
+    let is_asked = |name: &Reference| filters.any("reference", |pattern| named(pattern, name));
+    let shown = chosen.map(|(image, _)| {
+        let mut image = image.clone();
+        image.references.retain(is_asked);
+        render::image_summary(&image, -1, call.version)
+    });
+    Ok(render::ok(&shown.collect::<Vec<Value>>()))
 }
 
 /// Whether a name fits a pattern in which `*` stands for any characters but slashes.

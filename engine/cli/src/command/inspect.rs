@@ -33,7 +33,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     if let Some(kind) = kind
         && !KINDS.contains(&kind)
     {
-        anyhow::ensure!(SWARM.contains(&kind), "unknown type: {kind:?}");
+        anyhow::ensure!(
+            SWARM.contains(&kind),
+            "unknown type: {kind:?}: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \
+             \"service\", \"task\", \"volume\""
+        );
         anyhow::bail!("objects of type {kind} are of a swarm, and this engine is of none");
     }
     let mut inspected = Inspected::default();

@@ -69,29 +69,32 @@ impl Errors {
     }
 }
 
-/// `--filter name=value`s as the API's `filters`.
-pub(crate) fn filters(given: &[String]) -> anyhow::Result<Value> {
-    let mut all = Map::new();
-    for text in given {
-        add_filter(&mut all, text)?;
+/// Checks a `--filter`.
+pub(crate) fn filter_text(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains('=') {
+        return Ok(text.to_owned());
     }
-    Ok(all.into())
+    Err("bad format of filter (expected name=value)".to_owned())
 }
 
-pub(crate) fn add_filter(all: &mut Map<String, Value>, text: &str) -> anyhow::Result<()> {
-    if text.is_empty() {
-        return Ok(());
+/// `--filter name=value`s as the API's `filters`.
+pub(crate) fn filters(given: &[String]) -> Value {
+    let mut all = Map::new();
+    for text in given {
+        add_filter(&mut all, text);
     }
-    let Some((name, value)) = text.split_once('=') else {
-        anyhow::bail!(
-            "invalid argument {text:?} for \"-f, --filter\" flag: bad format of filter (expected name=value)"
-        );
-    };
+    all.into()
+}
+
+pub(crate) fn add_filter(all: &mut Map<String, Value>, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
     let values = all.entry(name.trim().to_lowercase()).or_insert_with(|| Vec::<Value>::new().into());
     if let Some(values) = values.as_array_mut() {
         values.push(value.trim().into());
     }
-    Ok(())
 }
 
 /// An object's labels, as a column shows them.

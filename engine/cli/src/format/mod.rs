@@ -49,6 +49,8 @@ pub(crate) struct Format {
     template: Template,
     /// Whether it is a table with a header.
     table: bool,
+    /// Whether it is JSON, in which Go escapes what means something in HTML.
+    escape: bool,
     listing: Listing,
 }
 
@@ -74,14 +76,16 @@ impl Format {
 
     fn read(listing: Listing, source: &str) -> anyhow::Result<Self> {
         let source = if source == "table" { listing.table } else { source };
-        let source = if source == "json" { "{{json .}}" } else { source };
+        let escape = source == "json";
+        let source = if escape { "{{json .}}" } else { source };
         let (table, source) = match source.strip_prefix("table") {
             Some(rest) => (true, rest),
             None => (false, source),
         };
         let source = source.trim_matches(' ').replace("\\t", "\t").replace("\\n", "\n");
-        let template = Template::parse(&source).map_err(parsing)?;
-        Ok(Self { template, table, listing })
+        let template = Template::parse(&source);
+        let template = template.map_err(|error| anyhow::anyhow!("failed to parse template: {error}"))?;
+        Ok(Self { template, table, escape, listing })
     }
 
     pub(crate) fn uses(&self, field: &str) -> bool {
@@ -106,7 +110,9 @@ impl Format {
         let value = Value::Object(row.fields.clone());
         let missing = Missing::Unknown(self.listing.kind);
         let subject = Subject { value: &value, labels: Some(&row.labels), missing, header };
-        out.push_str(&self.template.render_subject(subject).map_err(parsing)?);
+        let line = self.template.render_subject(subject);
+        let line = line.map_err(|error| anyhow::anyhow!("failed to execute template: {error}"))?;
+        out.push_str(&if self.escape { escaped(&line) } else { line });
         out.push('\n');
         Ok(())
     }
@@ -117,6 +123,11 @@ pub(crate) fn object(asked: &str, value: &Value) -> anyhow::Result<String> {
     let source = if asked == "json" { "{{json .}}" } else { asked };
     let template = Template::parse(source).map_err(parsing)?;
     template.render(value, Missing::NoEntry).map_err(parsing)
+}
+
+/// These occur in JSON's texts alone.
+fn escaped(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 fn parsing(error: TemplateError) -> anyhow::Error {
@@ -177,10 +188,10 @@ mod tests {
         let error = format.render(&rows()).unwrap_err().to_string();
         assert_eq!(
             error,
-            "template parsing error: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type \
+            "failed to execute template: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type \
              *formatter.Thing"
         );
         let error = Format::choose(LISTING, Some("{{"), None, None).unwrap_err().to_string();
-        assert_eq!(error, "template parsing error: template: :1: unclosed action");
+        assert_eq!(error, "failed to parse template: template: :1: unclosed action");
     }
 }

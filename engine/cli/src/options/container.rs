@@ -39,7 +39,7 @@ pub(crate) struct ContainerOptions {
     #[arg(short, long, value_name = "list", value_parser = attached)]
     pub(crate) attach: Vec<String>,
     /// Set environment variables
-    #[arg(short, long, value_name = "list")]
+    #[arg(short, long, value_name = "list", value_parser = variable)]
     env: Vec<String>,
     /// Read in a file of environment variables
     #[arg(long, value_name = "list")]
@@ -313,6 +313,14 @@ pub(crate) fn cpus(text: &str) -> Result<i64, String> {
         return Err("value is too precise".to_owned());
     }
     Ok(billionths.round() as i64)
+}
+
+/// Checks `NAME=value`, or a name.
+pub(crate) fn variable(text: &str) -> Result<String, String> {
+    match text.split('=').next() {
+        None | Some("") => Err(format!("invalid environment variable: {text}")),
+        Some(_) => Ok(text.to_owned()),
+    }
 }
 
 /// Checks `host:address`; an equals sign does as well.

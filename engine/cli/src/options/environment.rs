@@ -8,11 +8,9 @@ pub(crate) fn environment(files: &[PathBuf], given: &[String]) -> anyhow::Result
     let own = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
     let mut all = read(files, "--env-file", &own)?;
     for entry in given {
-        match entry.split_once('=') {
-            Some(("", _)) => bail!("invalid environment variable: {entry}"),
-            Some(_) => all.push(entry.clone()),
-            None if entry.is_empty() => bail!("invalid environment variable: {entry}"),
-            None => all.extend(own(entry)),
+        match entry.contains('=') {
+            true => all.push(entry.clone()),
+            false => all.extend(own(entry)),
         }
     }
     Ok(all)

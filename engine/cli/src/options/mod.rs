@@ -14,7 +14,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use container::{ContainerOptions, cpus, swap};
+pub(crate) use container::{ContainerOptions, cpus, swap, variable};
 pub(crate) use devices::ulimit;
 pub(crate) use environment::{environment, labels, pairs};
 pub(crate) use security::restart_policy;

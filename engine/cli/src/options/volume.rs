@@ -19,13 +19,6 @@ pub(super) fn parse(spec: &str) -> anyhow::Result<Volume> {
     if !spec.contains(':') {
         return Ok(Volume::Anonymous(spec.to_owned()));
     }
-    let parts: Vec<&str> = spec.split(':').collect();
-    if parts.iter().any(|part| part.is_empty()) {
-        bail!("invalid spec: {spec}: empty section between colons");
-    }
-    if parts.len() > 3 {
-        bail!("invalid spec: {spec}: too many colons");
-    }
     let (source, rest) = spec.split_once(':').unwrap_or((spec, ""));
     if source.starts_with('.') {
         return Ok(Volume::Bind(format!("{}:{rest}", absolute(source)?.display())));

@@ -9,8 +9,8 @@ use crate::client::Client;
 const PASSED_ON: [(&str, i32); 7] =
     [("HUP", 1), ("INT", 2), ("QUIT", 3), ("USR1", 10), ("USR2", 12), ("TERM", 15), ("CONT", 18)];
 
-/// Passes signals on to a container until it is dropped.
-pub(crate) async fn forward(client: &Client, container: &str) -> io::Result<()> {
+/// Passes signals on to the container at a path of the API until it is dropped.
+pub(crate) async fn forward(client: &Client, path: &str) -> io::Result<()> {
     let mut caught: Vec<(&str, Signal)> = Vec::new();
     for (name, number) in PASSED_ON {
         caught.push((name, signal(SignalKind::from_raw(number))?));
@@ -23,7 +23,7 @@ pub(crate) async fn forward(client: &Client, container: &str) -> io::Result<()> 
         });
         let name = next.await;
         // It may have ended; then there is nothing to signal.
-        let _ = client.post(format!("/containers/{container}/kill")).query("signal", name).done().await;
+        let _ = client.post(format!("{path}/kill")).query("signal", name).done().await;
     }
 }
 

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use engine_network::PortMapping;
-use engine_runtime::spec::{DeviceAccess, Propagation, Resources, Security};
+use engine_runtime::spec::{Allowed, DeviceAccess, Propagation, Resources, Security};
 use engine_runtime::{HealthCheck, RestartPolicy};
 use engine_types::{ContainerId, ImageId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -175,6 +175,12 @@ pub struct MountOptions {
     pub no_copy: bool,
     /// Permission bits of an in-memory file system's root.
     pub mode: Option<u32>,
+    /// What may be done in an in-memory file system: nothing of this by default.
+    #[serde(default)]
+    pub allowed: Allowed,
+    /// Further options of an in-memory file system: `uid`, `nr_inodes`.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// What is mounted.

@@ -253,13 +253,16 @@ pub(super) fn attach_mount(root: &Root, mount: &Mount, user: &str) -> Result<(),
             let mount_point = root.make_dir(target)?;
             root::attach(file_system.as_fd(), mount_point.as_fd()).step_at(Step::BindMount, target)
         }
-        MountSource::Tmpfs { size, mode, exec } => {
+        MountSource::Tmpfs { size, mode, allowed, settings } => {
             let mode = format!("{mode:o}");
             let size = size.map(|bytes| bytes.to_string());
-            let mut options = vec![("mode", mode.as_str())];
+            let mut options = vec![("source", "tmpfs"), ("mode", mode.as_str())];
             options.extend(size.as_deref().map(|size| ("size", size)));
-            let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-            attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !exec);
+            options.extend(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            let mut attributes = MountAttrFlags::empty();
+            attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, !allowed.set_user_id);
+            attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !allowed.devices);
+            attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !allowed.exec);
             attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.read_only);
             let tmpfs = new_mount("tmpfs", &options, attributes).step_at(Step::MountTmpfs, target)?;
             let mount_point = root.make_dir(target)?;

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_stdin: bool,
     /// Proxy all received signals to the process (default true)
-    #[arg(long, value_name = "bool", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "bool", action = clap::ArgAction::Set, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     sig_proxy: bool,
     /// The container
     #[arg(value_name = "CONTAINER")]

@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "string")]
     message: Option<String>,
     /// Pause container during commit (default true)
-    #[arg(short, long, value_name = "bool", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(short, long, value_name = "bool", action = clap::ArgAction::Set, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     pause: bool,
     /// The container
     #[arg(value_name = "CONTAINER")]

@@ -212,6 +212,9 @@ async fn copy_in_to(
 ) -> anyhow::Result<()> {
     let container = super::path(name)?;
     let shown = format!("{name}:{path}");
+    if source != "-" {
+        std::fs::symlink_metadata(source).with_context(|| format!("lstat {source}"))?;
+    }
     let (mut path, mut found) = (path.to_owned(), Found { exists: false, directory: false });
     match Stat::ask(context, &container, &path).await {
         Ok(mut stat) => {

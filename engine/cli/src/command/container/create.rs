@@ -27,14 +27,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let body = args.options.body(&args.image, &args.command, false, &context.proxies()).map_err(told)?;
-    let id = create(context, &args.options, &args.image, &body, args.quiet).await.map_err(told)?;
+    let body = args.options.body(&args.image, &args.command, false, &context.proxies());
+    let body = body.map_err(|error| with_hint(&error, "create", 125))?;
+    let id = create(context, &args.options, &args.image, &body, args.quiet).await?;
     output::line(id)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn told(error: anyhow::Error) -> anyhow::Error {
-    with_hint(&error, "create", 1)
 }
 
 /// An error of `run` or `create` as they tell it.

@@ -7,7 +7,7 @@ use super::{check_terminal, detach_keys, exit_code};
 use crate::client::ClientError;
 use crate::context::Context;
 use crate::failure::{Failure, start_code};
-use crate::options::environment;
+use crate::options::{environment, variable};
 use crate::output;
 use crate::streams::{self, End};
 
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "string")]
     detach_keys: Option<String>,
     /// Set environment variables
-    #[arg(short, long, value_name = "list")]
+    #[arg(short, long, value_name = "list", value_parser = variable)]
     env: Vec<String>,
     /// Read in a file of environment variables
     #[arg(long, value_name = "list")]

@@ -21,11 +21,14 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let ports = found["NetworkSettings"]["Ports"].as_object().cloned().unwrap_or_default();
     if let Some(text) = &args.port {
         let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        anyhow::ensure!(port.parse::<u16>().is_ok(), "invalid port '{text}': invalid syntax");
+        anyhow::ensure!(
+            port.parse::<u16>().is_ok(),
+            "Error: invalid port ({text}): strconv.ParseUint: parsing {port:?}: invalid syntax"
+        );
         let wanted = format!("{port}/{protocol}");
         let bindings = ports.get(&wanted).and_then(Value::as_array).filter(|all| !all.is_empty());
         let Some(bindings) = bindings else {
-            anyhow::bail!("no public port '{wanted}' published for {}", args.container);
+            anyhow::bail!("Error: No public port '{text}' published for {}", args.container);
         };
         bindings.iter().map(host).try_for_each(output::line)?;
         return Ok(ExitCode::SUCCESS);

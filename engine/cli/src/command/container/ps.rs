@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     all: bool,
     /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "filter")]
+    #[arg(short, long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'
     #[arg(long, value_name = "string")]
@@ -79,7 +79,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let request = context.client.get("/containers/json").flag("all", args.all);
     let request = request.maybe("limit", Some(last).filter(|&last| last > 0));
     let request = request.flag("size", args.size || format.uses("Size"));
-    let found = request.filters(&filters(&args.filter)?).value().await?;
+    let found = request.filters(&filters(&args.filter)).value().await?;
     let rows: Vec<Row> = found.as_array().into_iter().flatten().map(|c| row(c, !args.no_trunc)).collect();
     output::text(&format.render(&rows)?)?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 use std::process::ExitCode;
 
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use super::create::{create, with_hint};
 use super::{begin_wait, check_terminal, detach_keys};
@@ -21,7 +22,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "string")]
     detach_keys: Option<String>,
     /// Proxy received signals to the process (default true)
-    #[arg(long, value_name = "bool", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "bool", action = clap::ArgAction::Set, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     sig_proxy: bool,
     #[command(flatten)]
     options: ContainerOptions,
@@ -51,7 +52,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     if !args.detach {
         check_terminal(stdin, args.options.tty)?;
     } else if !args.options.attach.is_empty() {
-        return Err(told(anyhow::anyhow!("Conflicting options: -a and -d")));
+        let text = "conflicting options: cannot specify both --attach and --detach";
+        return Err(Failure::new(1, text).into());
     }
     let body =
         args.options.body(&args.image, &args.command, args.detach, &context.proxies()).map_err(told)?;
@@ -78,17 +80,18 @@ async fn foreground(context: &Context, args: &Args, body: &Value, path: &str) ->
         attach.maybe("detachKeys", keys_text).hijack().await
     };
     let (connection, ended) = tokio::try_join!(connection, begin_wait(client, path, condition))?;
+    let started = Notify::new();
     let lives = async {
         client.post(format!("{path}/start")).done().await?;
-        let joined = join(connection, stdin && body["OpenStdin"] == true, tty, keys);
-        let (end, ()) = tokio::try_join!(joined, async { Ok(()) })?;
-        if end == End::Detached {
+        started.notify_one();
+        if join(connection, stdin && body["OpenStdin"] == true, tty, keys).await? == End::Detached {
             return Ok(None);
         }
         Ok::<_, anyhow::Error>(Some(ended.await?))
     };
     let resized = async {
         if tty && streams::stdout_is_terminal() {
+            started.notified().await;
             return streams::follow_size(client, path).await;
         }
         std::future::pending().await

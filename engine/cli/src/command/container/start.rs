@@ -1,5 +1,7 @@
 use std::process::ExitCode;
 
+use tokio::sync::Notify;
+
 use super::{begin_wait, check_terminal, detach_keys};
 use crate::command::{Errors, for_each};
 use crate::context::Context;
@@ -19,7 +21,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     interactive: bool,
     /// Proxy received signals to the process (default true)
-    #[arg(long, value_name = "bool", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "bool", action = clap::ArgAction::Set, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     sig_proxy: bool,
     /// The containers
     #[arg(value_name = "CONTAINER", required = true)]
@@ -45,11 +47,13 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let attach = attach.flag("stdout", true).flag("stderr", true).maybe("detachKeys", keys_text);
     let condition = if found["HostConfig"]["AutoRemove"] == true { "removed" } else { "next-exit" };
     let (connection, ended) = tokio::try_join!(attach.hijack(), begin_wait(client, &path, condition))?;
+    let started = Notify::new();
     let lives = async {
         let mut errors = Errors::default();
         if errors.keep(client.post(format!("{path}/start")).done().await)?.is_none() {
             return errors.finish();
         }
+        started.notify_one();
         match super::run::join(connection, stdin, tty, keys).await? {
             End::Detached => Ok(ExitCode::SUCCESS),
             End::Closed | End::Unread => Ok(output::exit(ended.await?)),
@@ -57,6 +61,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     };
     let resized = async {
         if tty && streams::stdout_is_terminal() {
+            started.notified().await;
             return streams::follow_size(client, &path).await;
         }
         std::future::pending().await

@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// Remove intermediate containers after a successful build (default true)
-    #[arg(long, value_name = "bool", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "bool", action = clap::ArgAction::Set, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     rm: bool,
     /// Security options
     #[arg(long, value_name = "strings")]
@@ -85,7 +85,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "bytes", value_parser = parse_size)]
     shm_size: Option<i64>,
     /// Name and optionally a tag in the "name:tag" format
-    #[arg(short, long, value_name = "list")]
+    #[arg(short, long, value_name = "list", value_parser = tag)]
     tag: Vec<String>,
     /// Set the target build stage to build
     #[arg(long, value_name = "string")]
@@ -98,11 +98,11 @@ pub(crate) struct Args {
     context: String,
 }
 
+fn tag(text: &str) -> Result<String, String> {
+    super::pull::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    for tag in &args.tag {
-        let parsed = super::pull::parse(tag);
-        ensure!(parsed.is_ok(), "invalid argument {tag:?} for \"-t, --tag\" flag: invalid reference format");
-    }
     ensure!(args.security_opt.is_empty(), "--security-opt is not supported by build");
     ensure!(args.cgroup_parent.is_none(), "--cgroup-parent is not supported by build");
     let source = build_context::open(&args.context, args.file.as_deref())?;
@@ -122,8 +122,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let answer = request.send().await?;
     let target = if args.quiet { Target::Nowhere } else { Target::Stdout };
     let mut id = String::new();
-    let built = progress::show(answer.lines(), target, |aux| {
-        if let Some(given) = aux["ID"].as_str() {
+    let built = progress::show(answer.lines(), target, |line| {
+        // A quiet build says nothing but its id.
+        let said = line["stream"].as_str().map(str::trim).filter(|text| text.starts_with("sha256:"));
+        if let Some(given) = line["aux"]["ID"].as_str().or(said.filter(|_| args.quiet)) {
             given.clone_into(&mut id);
         }
     });

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "string")]
     format: Option<String>,
     /// Print sizes and dates in human readable format (default true)
-    #[arg(short = 'H', long, value_name = "bool", default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    #[arg(short = 'H', long, value_name = "bool", action = clap::ArgAction::Set, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     human: bool,
     /// Don't truncate output
     #[arg(long)]
@@ -44,8 +44,22 @@ const LISTING: Listing = Listing {
     table: "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
 };
 
+/// The same with times instead of durations.
+const EXACT: Listing = Listing {
+    headers: &[
+        ("Comment", "COMMENT"),
+        ("CreatedAt", "CREATED AT"),
+        ("CreatedBy", "CREATED BY"),
+        ("CreatedSince", "CREATED AT"),
+        ("ID", "IMAGE"),
+        ("Size", "SIZE"),
+    ],
+    ..LISTING
+};
+
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let format = Format::choose(LISTING, args.format.as_deref(), None, args.quiet.then_some("{{.ID}}"))?;
+    let listing = if args.human { LISTING } else { EXACT };
+    let format = Format::choose(listing, args.format.as_deref(), None, args.quiet.then_some("{{.ID}}"))?;
     let request = context.client.get(format!("{}/history", super::path(&args.image)?));
     let found = request.maybe("platform", args.platform.as_deref()).value().await?;
     let rows: Vec<Row> = found.as_array().into_iter().flatten().map(|step| row(step, args)).collect();

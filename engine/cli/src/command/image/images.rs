@@ -19,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long)]
     digests: bool,
     /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "filter")]
+    #[arg(short, long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'
     #[arg(long, value_name = "string")]
@@ -69,10 +69,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let format = Format::choose(listing, args.format.as_deref(), configured, quiet)?;
     let mut filters = serde_json::Map::new();
     for filter in &args.filter {
-        add_filter(&mut filters, filter)?;
+        add_filter(&mut filters, filter);
     }
     if let Some(name) = &args.name {
-        add_filter(&mut filters, &format!("reference={name}"))?;
+        add_filter(&mut filters, &format!("reference={name}"));
     }
     let request = context.client.get("/images/json").flag("all", args.all).filters(&filters.into());
     let found = request.value().await?;
@@ -157,7 +157,7 @@ fn row(image: &Value, [repository, tag, digest]: &Name, truncate: bool) -> Row {
         ("Size", bytes("Size").into()),
         ("Tag", tag.as_str().into()),
         ("UniqueSize", unique.into()),
-        ("VirtualSize", bytes("Size").into()),
+        ("VirtualSize", image["Size"].as_f64().map_or_else(|| "N/A".to_owned(), crate::units::bytes).into()),
     ]);
     row.labelled(&image["Labels"])
 }

@@ -13,7 +13,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     all: bool,
     /// Provide filter values (e.g. "until=<timestamp>")
-    #[arg(long, value_name = "filter")]
+    #[arg(long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Do not prompt for confirmation
     #[arg(short, long)]
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let mut filters = filters(&args.filter)?;
+    let mut filters = filters(&args.filter);
     filters["dangling"] = serde_json::json!([(!args.all).to_string()]);
     let what = match args.all {
         true => "WARNING! This will remove all images without at least one container associated to them.",

@@ -1,7 +1,6 @@
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use engine_types::Reference;
+use engine_types::{ParseReferenceError, Reference};
 
 use crate::context::Context;
 use crate::progress::{self, Target};
@@ -60,7 +59,15 @@ async fn pull(context: &Context, name: &str, platform: Option<&str>, target: Tar
 
 /// Reads an image's name.
 pub(crate) fn parse(name: &str) -> anyhow::Result<Reference> {
-    name.parse::<Reference>().context("invalid reference format")
+    name.parse::<Reference>().map_err(|error| match error {
+        ParseReferenceError::Uppercase(_) => {
+            let whole = if name.contains('/') { name.to_owned() } else { format!("library/{name}") };
+            let repository = whole.split(':').next().unwrap_or(&whole);
+            anyhow::anyhow!("invalid reference format: repository name ({repository}) must be lowercase")
+        }
+        ParseReferenceError::Format(_) => anyhow::anyhow!("invalid reference format"),
+        other => other.into(),
+    })
 }
 
 /// A name with its tag, as short as it may be.

@@ -12,7 +12,7 @@ use crate::{credentials, output};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "filter")]
+    #[arg(short, long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Pretty-print search using a Go template
     #[arg(long, value_name = "string")]
@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     };
     let credentials = credentials::find(&context.config, registry)?;
     let request = context.client.get("/images/search").query("term", &args.term);
-    let request = request.maybe("limit", args.limit).filters(&filters(&args.filter)?);
+    let request = request.maybe("limit", args.limit).filters(&filters(&args.filter));
     let found = request.header("x-registry-auth", credentials.to_header()).value().await?;
     let mut found: Vec<Value> = found.as_array().cloned().unwrap_or_default();
     found.sort_by_key(|result| std::cmp::Reverse(result["star_count"].as_i64()));

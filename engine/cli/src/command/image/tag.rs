@@ -15,7 +15,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let target = parse(&args.target)?;
+    let target = parse(&args.target).map_err(|error| {
+        anyhow::anyhow!("Error parsing reference: {:?} is not a valid repository/tag: {error}", args.target)
+    })?;
     anyhow::ensure!(target.digest().is_none(), "refusing to create a tag with a digest reference");
     let request = context.client.post(format!("{}/tag", super::path(&args.source)?));
     request.query("repo", target.familiar_name()).maybe("tag", target.tag()).done().await?;

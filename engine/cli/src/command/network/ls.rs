@@ -6,13 +6,13 @@ use crate::command::{filters, label_column};
 use crate::context::Context;
 use crate::format::{Format, Listing, Row};
 use crate::output;
-use crate::units::short_id;
+use crate::units::{go_time, short_id};
 
 /// List networks
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Provide filter values (e.g. "driver=bridge")
-    #[arg(short, long, value_name = "filter")]
+    #[arg(short, long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'
     #[arg(long, value_name = "string")]
@@ -45,7 +45,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let quiet = args.quiet.then_some("{{.ID}}");
     let format =
         Format::choose(LISTING, args.format.as_deref(), context.config.text("networksFormat"), quiet)?;
-    let found = context.client.get("/networks").filters(&filters(&args.filter)?).value().await?;
+    let found = context.client.get("/networks").filters(&filters(&args.filter)).value().await?;
     let mut found: Vec<Value> = found.as_array().cloned().unwrap_or_default();
     found.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));
     let rows: Vec<Row> = found.iter().map(|network| row(network, !args.no_trunc)).collect();
@@ -55,9 +55,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
 
 fn row(network: &Value, truncate: bool) -> Row {
     let id = network["Id"].as_str().unwrap_or_default();
+    let created = network["Created"].as_str().unwrap_or_default();
+    let created = created.parse().map_or_else(|_| created.to_owned(), go_time);
     let flag = |name: &str| network[name].as_bool().unwrap_or(name == "EnableIPv4").to_string();
     let row = Row::new([
-        ("CreatedAt", network["Created"].clone()),
+        ("CreatedAt", created.into()),
         ("Driver", network["Driver"].clone()),
         ("ID", (if truncate { short_id(id) } else { id }).into()),
         ("IPv4", flag("EnableIPv4").into()),

@@ -8,7 +8,7 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Provide filter values (e.g. "until=<timestamp>")
-    #[arg(long, value_name = "filter")]
+    #[arg(long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Do not prompt for confirmation
     #[arg(short, long)]
@@ -16,7 +16,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let filters = filters(&args.filter)?;
+    let filters = filters(&args.filter);
     let warning = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue?";
     if !args.force && !output::confirm(warning)? {
         return Ok(ExitCode::SUCCESS);

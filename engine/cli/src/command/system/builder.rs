@@ -14,7 +14,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     all: bool,
     /// Provide filter values (e.g. "until=24h")
-    #[arg(long, value_name = "filter")]
+    #[arg(long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Do not prompt for confirmation
     #[arg(short, long)]
@@ -25,7 +25,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let filters = filters(&args.filter)?;
+    let filters = filters(&args.filter);
     let what = if args.all { "all build cache" } else { "all dangling build cache" };
     let warning = format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
     if !args.force && !output::confirm(&warning)? {

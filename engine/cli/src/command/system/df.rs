@@ -56,6 +56,7 @@ fn number(value: &Value) -> f64 {
 }
 
 fn row(kind: &str, total: usize, active: usize, size: f64, reclaimable: f64) -> Row {
+    let reclaimable = reclaimable.abs();
     let share =
         if size > 0.0 { format!(" ({:.0}%)", (reclaimable * 100.0 / size).floor()) } else { String::new() };
     Row::new([
@@ -72,7 +73,10 @@ fn images_row(usage: &Value) -> Row {
     let images = list(usage, "Images");
     let used = images.iter().filter(|image| number(&image["Containers"]) > 0.0);
     let size = number(&usage["LayersSize"]);
-    let in_use: f64 = used.clone().map(|image| number(&image["Size"]) - number(&image["SharedSize"])).sum();
+    // What is shared is not known of all.
+    let known = |image: &&Value| image["SharedSize"].as_f64().is_some_and(|shared| shared >= 0.0);
+    let own = |image: &Value| number(&image["Size"]) - number(&image["SharedSize"]);
+    let in_use: f64 = used.clone().filter(known).map(own).sum();
     row("Images", images.len(), used.count(), size, (size - in_use).max(0.0))
 }
 
@@ -121,7 +125,7 @@ fn verbose(usage: &Value, json: bool) -> anyhow::Result<ExitCode> {
     };
     let rows: Vec<Row> = list(usage, "Images").iter().flat_map(images::rows_for_usage).collect();
     table("Images space usage:", images::USAGE, &rows)?;
-    let rows: Vec<Row> = list(usage, "Containers").iter().map(|c| ps::row(c, true)).collect();
+    let rows: Vec<Row> = list(usage, "Containers").iter().map(container_row).collect();
     table("\nContainers space usage:", ps::USAGE, &rows)?;
     let rows: Vec<Row> = list(usage, "Volumes").iter().map(ls::row).collect();
     table("\nLocal Volumes space usage:", ls::USAGE, &rows)?;
@@ -131,6 +135,13 @@ fn verbose(usage: &Value, json: bool) -> anyhow::Result<ExitCode> {
     let rows: Vec<Row> = cache.iter().map(cache_item).collect();
     output::text(&Format::choose(CACHE, None, None, None)?.render(&rows)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Only what the container itself has written.
+fn container_row(container: &Value) -> Row {
+    let mut own = container.clone();
+    own["SizeRootFs"] = 0.into();
+    ps::row(&own, true)
 }
 
 const CACHE: Listing = Listing {

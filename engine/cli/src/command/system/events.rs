@@ -13,7 +13,7 @@ use crate::units::parse_time;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "filter")]
+    #[arg(short, long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Format output using a custom template: 'json' or 'TEMPLATE'
     #[arg(long, value_name = "string")]
@@ -33,7 +33,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let template = template.map_err(|error| anyhow::anyhow!("template parsing error: {error}"))?;
     let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose();
     let request = context.client.get("/events").maybe("since", time(&args.since)?);
-    let request = request.maybe("until", time(&args.until)?).filters(&filters(&args.filter)?);
+    let request = request.maybe("until", time(&args.until)?).filters(&filters(&args.filter));
     let mut events = request.send().await?.lines();
     while let Some(event) = events.next().await? {
         match &template {

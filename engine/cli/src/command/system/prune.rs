@@ -14,7 +14,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     all: bool,
     /// Provide filter values (e.g. "label=<key>=<value>")
-    #[arg(long, value_name = "filter")]
+    #[arg(long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Do not prompt for confirmation
     #[arg(short, long)]
@@ -25,7 +25,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let filters = filters(&args.filter)?;
+    let filters = filters(&args.filter);
     anyhow::ensure!(
         !(args.volumes && filters.get("until").is_some()),
         "ERROR: The \"until\" filter is not supported with \"--volumes\""

@@ -48,7 +48,18 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
                     all[side]["MinAPIVersion"] = all[side]["MinAPIVersion"].clone();
                 }
             }
-            output::line(object(format, &all)?)?;
+            match (object(format, &all), answer) {
+                (Ok(line), answer) => {
+                    output::line(line)?;
+                    answer?;
+                }
+                // That nobody answers is worse than that there is nothing to show.
+                (Err(error), answer) => {
+                    answer?;
+                    return Err(error);
+                }
+            }
+            return Ok(ExitCode::SUCCESS);
         }
         None => output::text(&text(&client, &server))?,
     }

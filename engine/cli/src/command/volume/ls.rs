@@ -12,7 +12,7 @@ use crate::units::bytes;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Provide filter values (e.g. "dangling=true")
-    #[arg(short, long, value_name = "filter")]
+    #[arg(short, long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'
     #[arg(long, value_name = "string")]
@@ -46,7 +46,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCo
     let quiet = args.quiet.then_some("{{.Name}}");
     let format =
         Format::choose(LISTING, args.format.as_deref(), context.config.text("volumesFormat"), quiet)?;
-    let found = context.client.get("/volumes").filters(&filters(&args.filter)?).value().await?;
+    let found = context.client.get("/volumes").filters(&filters(&args.filter)).value().await?;
     let mut found: Vec<Value> = found["Volumes"].as_array().cloned().unwrap_or_default();
     found.sort_by(|a, b| a["Name"].as_str().cmp(&b["Name"].as_str()));
     let rows: Vec<Row> = found.iter().map(row).collect();

@@ -11,7 +11,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     all: bool,
     /// Provide filter values (e.g. "label=<label>")
-    #[arg(long, value_name = "filter")]
+    #[arg(long, value_name = "filter", value_parser = crate::command::filter_text)]
     filter: Vec<String>,
     /// Do not prompt for confirmation
     #[arg(short, long)]
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let mut filters = filters(&args.filter)?;
+    let mut filters = filters(&args.filter);
     if args.all {
         anyhow::ensure!(
             filters.get("all").is_none(),
