@@ -1,5 +1,6 @@
 //! Versions, statuses, texts.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use super::daemon::Daemon;
@@ -140,5 +141,26 @@ fn a_name_in_use_is_a_conflict_that_names_its_holder() {
     assert_eq!((stopped.status, stopped.body.contains("is not running")), (409, true), "{stopped:?}");
     assert_eq!(daemon.ask("POST", "/containers/web/stop", "").status, 304);
     assert_eq!(daemon.ask("DELETE", "/containers/web", "").status, 204);
+    daemon.finish();
+}
+
+#[test]
+fn a_thousand_clients_who_say_nothing_hold_up_nobody() {
+    const CLIENTS: usize = 1000;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let daemon = Daemon::start();
+    let silent: Vec<_> =
+        (0..CLIENTS).map(|_| std::os::unix::net::UnixStream::connect(daemon.socket()).unwrap()).collect();
+    // Half of a head, and followers of events.
+    for mut stream in &silent[..CLIENTS / 4] {
+        std::io::Write::write_all(&mut stream, b"GET /containers/json HTTP/1.1\r\nHost:").unwrap();
+    }
+    for mut stream in &silent[CLIENTS / 4..CLIENTS / 2] {
+        std::io::Write::write_all(&mut stream, b"GET /events HTTP/1.1\r\nHost: docker\r\n\r\n").unwrap();
+    }
+    assert_eq!(daemon.ask("GET", "/_ping", "").body, "OK");
+    drop(silent);
+    assert_eq!(daemon.ask("GET", "/_ping", "").body, "OK");
     daemon.finish();
 }

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 pub(crate) enum ClientError {
     /// Nobody listens there.
     #[error(
-        "Cannot connect to the engine at {address}: {source}. Is its daemon running? Start it as root with `engine \
+        "Cannot connect to the engine at {address}. Is its daemon running? Start it as root with `engine \
          daemon &`, or by its systemd unit; -H or DOCKER_HOST says where another one listens"
     )]
     Unreachable { address: String, source: io::Error },

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use engine::Engine;
 use engine_api::{Address, Server};
 use engine_types::Paths;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -98,6 +99,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         crate::output::line("configuration OK")?;
         return Ok(ExitCode::SUCCESS);
     }
+    allow_many_connections()?;
     // From here on neither signal kills: what is being made is finished first.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (root, run_dir) = (options.data_root.unwrap_or(root), options.exec_root.unwrap_or(run_dir));
@@ -117,4 +119,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     server.serve(end).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has this process open as many files as it may: each client has one, and the usual limit of 1024 is soft.
+fn allow_many_connections() -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .context("raise the soft limit of open files to the hard one")
 }
