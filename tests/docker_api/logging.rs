@@ -101,6 +101,9 @@ async fn drivers_are_the_daemons_unless_the_container_names_one() {
     assert_eq!(driver("plain").await, ("json-file".to_owned(), "max-size=1m tag=all".to_owned()));
     assert_eq!(wait(&docker, "plain").await, 0);
     assert!(read(&daemon, "plain", "&details=1").contains("tag=all hi\n"));
+    let body = script("echo hi", |body| log(body, "", &[("max-file", "2")]));
+    run(&docker, "more", body).await;
+    assert_eq!(driver("more").await, ("json-file".to_owned(), "max-file=2 max-size=1m tag=all".to_owned()));
     run(&docker, "own", script("echo hi", |body| log(body, "local", &[]))).await;
     assert_eq!(driver("own").await, ("local".to_owned(), String::new()));
     run(&docker, "quiet", script("echo hi", |body| log(body, "none", &[]))).await;
@@ -115,7 +118,7 @@ async fn drivers_are_the_daemons_unless_the_container_names_one() {
         let answer = daemon.ask("POST", "/containers/create", &body);
         assert_eq!((answer.status, answer.body.contains(says)), (400, true), "{}", answer.body);
     }
-    for name in ["plain", "own", "quiet"] {
+    for name in ["plain", "more", "own", "quiet"] {
         remove(&docker, name).await;
     }
     daemon.finish();

@@ -62,6 +62,16 @@ def test_an_exec_has_its_own_settings(client, box):
     assert client.api.exec_inspect(exec_id)["Running"]
 
 
+def test_an_exec_is_left_by_keys_of_ones_own(client, box):
+    exec_id = client.api.exec_create(box.id, "cat", stdin=True, tty=True, detach_keys="ctrl-x")["Id"]
+    socket = client.api.exec_start(exec_id, tty=True, socket=True)._sock
+    socket.sendall(b"\x18")
+    rest = b""
+    while piece := socket.recv(1024):
+        rest += piece
+    assert b"read escape sequence" in rest
+
+
 def test_streams_are_attached_and_logged(client):
     script = "echo one; echo two >&2; read line; echo got $line"
     container = client.containers.create("busybox", ["sh", "-c", script], stdin_open=True, network_mode="none")

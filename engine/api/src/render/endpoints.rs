@@ -72,7 +72,7 @@ fn endpoint(seen: &Seen, attached: &Attached, version: Version) -> Value {
         "IPAMConfig": asked,
         "Links": Some(links).filter(|links| !links.is_empty()),
         "Aliases": Some(aliases).filter(|aliases| !aliases.is_empty()),
-        "MacAddress": "",
+        "MacAddress": endpoint.mac.map(hardware_address).unwrap_or_default(),
         "DriverOpts": Some(&endpoint.options).filter(|options| !options.is_empty()),
         "NetworkID": network.as_ref().map(|network| network.id.to_string()).unwrap_or_default(),
         "EndpointID": "",
@@ -114,7 +114,10 @@ pub(super) fn endpoint_id(container: ContainerId, network: NetworkId) -> String 
 /// A container's hardware address on a network: that which it asked for, or Docker's for its address.
 pub(super) fn mac(asked: Option<[u8; 6]>, address: Ipv4Addr) -> String {
     let [a, b, c, d] = address.octets();
-    let bytes = asked.unwrap_or([0x02, 0x42, a, b, c, d]);
+    hardware_address(asked.unwrap_or([0x02, 0x42, a, b, c, d]))
+}
+
+fn hardware_address(bytes: [u8; 6]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 

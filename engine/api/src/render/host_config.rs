@@ -13,7 +13,7 @@ use crate::act::network_mode;
 const ONLY_IF_GIVEN: [&str; 7] =
     ["Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs", "VolumeDriver"];
 /// Options that are shown as they are now, rather than as they were asked for.
-const RENDERED: [&str; 21] = [
+const RENDERED: [&str; 22] = [
     "AutoRemove",
     "BlkioWeight",
     "CapAdd",
@@ -24,6 +24,7 @@ const RENDERED: [&str; 21] = [
     "CpusetCpus",
     "CpusetMems",
     "IpcMode",
+    "LogConfig",
     "Memory",
     "MemoryReservation",
     "MemorySwap",

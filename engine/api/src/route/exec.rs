@@ -24,6 +24,8 @@ struct Create {
     privileged: bool,
     user: String,
     working_dir: String,
+    /// docker-py begins it with a small letter, which Go takes as well.
+    #[serde(alias = "detachKeys")]
     detach_keys: Option<String>,
 }
 
