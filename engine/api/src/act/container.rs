@@ -23,6 +23,8 @@ use crate::parse::{Create, NewVolume, Others, absolute};
 
 /// How long a container may take to end by itself, where nobody says otherwise; Docker's.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a killed container may take to be gone: the kernel needs milliseconds, unless a disk hangs.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long without end is, for a container that is never to be killed: a client says -1.
 const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 /// The label that tells volumes without a name of their own from others; Docker's.
@@ -373,10 +375,15 @@ impl Daemon {
         }
         let signal = [("signal", number.to_string())];
         self.engine().record_container(container.id, "kill", &signal).await?;
-        if let Some(recorded) = recorded {
-            recorded.await;
-        }
-        Ok(())
+        let Some(recorded) = recorded else { return Ok(()) };
+        let hangs = |_| {
+            let text = format!(
+                "cannot kill container: {key}: it was killed and has not ended within {KILL_TIMEOUT:?}: a process in it \
+                 waits for the kernel, for a disk that does not answer, say"
+            );
+            ApiError::Internal(text)
+        };
+        tokio::time::timeout(KILL_TIMEOUT, recorded).await.map_err(hangs)
     }
 
     pub(crate) async fn stop(
